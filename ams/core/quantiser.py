@@ -1,0 +1,50 @@
+"""The quantiser: which multiples of which step become the patch, given what a training phase wants.
+
+Every changed weight moves by a multiple of a power-of-two step of its tensor; what rounds to zero is not sent.
+The trainer goes on from the quantised weights, so the quantiser is inside the loop and its error is simply
+dropped. The step is given relative to the root mean square of the tensor's wanted changes; the lab log has the
+trials. Knows no bytes and no versions.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ams.core.delta import Delta
+from ams.core.grid import LIMIT
+from ams.core.layout import FloatVector, IntVector, Layout
+from ams.core.patch import MAX_STEP
+
+
+@dataclass(frozen=True)
+class Quantiser:
+    """`step_rms`: step as a multiple of the RMS change of a tensor, rounded down to a power of two grid units."""
+
+    step_rms: float = 0.35
+
+    def quantise(self, start: IntVector, wanted: FloatVector, mask: npt.NDArray[np.bool_], layout: Layout) -> Delta:
+        """The change from `start` towards the float weights `wanted`, only where `mask` is true. All are [P]."""
+        result = start.astype(np.int64)
+        for slot in layout.slots:
+            chosen = mask[slot.start : slot.stop]
+            if not chosen.any():
+                continue
+            before = start[slot.start : slot.stop][chosen].astype(np.float64)
+            target = np.ldexp(wanted[slot.start : slot.stop][chosen].astype(np.float64), -slot.parameter.exponent)
+            change = target - before
+            rms = math.sqrt(float(np.mean(np.square(change))))
+            if rms == 0.0:
+                continue
+            exponent = max(0, min(MAX_STEP, math.floor(math.log2(rms * self.step_rms)))) if self.step_rms else 0
+            step = 1 << exponent
+            multiple = np.rint(change / step)
+            # Near the end of the grid a weight stops at the last multiple that still fits.
+            highest = np.floor((LIMIT - 1 - before) / step)
+            lowest = np.ceil((-(LIMIT - 1) - before) / step)
+            view = result[slot.start : slot.stop]
+            view[chosen] += (np.clip(multiple, lowest, highest) * step).astype(np.int64)
+        return Delta.between(start, result.astype(np.int32))
