@@ -1,0 +1,1 @@
+"""Models as bundles: card, graph, weights; the store; importing an ONNX file."""
