@@ -1,4 +1,4 @@
-"""The ports: what the services need from a broker, a model store and a clock, as Protocols over core types.
+"""The ports: what the services need from a broker and a clock, as Protocols over core types.
 
 Two adapters keep these promises, `ams.broker.redis` and `ams.broker.memory`; one contract suite runs on both
 (tests/broker). Every method may raise BrokerUnavailableError; callers keep what they have and try again.
@@ -13,9 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
-
-from ams.core.card import ModelCard
-from ams.models.bundle import ModelBundle
 
 
 @dataclass(frozen=True)
@@ -276,22 +273,6 @@ class BrokerConnection(Protocol):
 
     async def close(self) -> None:
         """Give all connections back."""
-        ...
-
-
-class ModelStore(Protocol):
-    """Content-addressed models."""
-
-    def put(self, bundle: ModelBundle) -> str:
-        """Keep a model; returns its model_id. Keeping it again changes nothing."""
-        ...
-
-    def get(self, ref: str) -> ModelBundle:
-        """The model with this model_id, unique prefix of it, name or path. Raises ModelError."""
-        ...
-
-    def list(self) -> Sequence[tuple[str, ModelCard]]:
-        """All models: model_id and card."""
         ...
 
 

@@ -1,0 +1,50 @@
+"""Settings from the environment and the command line, for every process alike.
+
+Each process has one pydantic-settings model beside it; this file turns the model's fields into command-line options
+(`--broker-url`), lets them override the environment, and turns validation errors into one line a person can act on.
+Knows no setting by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def parse(model: type[S], arguments: list[str] | None, *, program: str) -> S:
+    """Settings from the environment, overridden by command-line arguments (sys.argv when None).
+
+    Exits with argparse's usage message for an unknown option; raises pydantic's ValidationError for a bad value.
+    """
+    prefix = str(model.model_config.get("env_prefix", ""))
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=(model.__doc__ or "").strip(),
+        epilog=f"Every option can also be given in the environment: {prefix}NAME, in capitals.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
+    for name, field in model.model_fields.items():
+        options: dict[str, Any] = {"help": (field.description or "").replace("%", "%%")}
+        if field.default not in (None, PydanticUndefined, ""):
+            options["help"] += f" Default: {field.default}."
+        if field.annotation is bool:
+            parser.add_argument(f"--{name.replace('_', '-')}", action=argparse.BooleanOptionalAction, **options)
+        else:
+            parser.add_argument(f"--{name.replace('_', '-')}", metavar=name.rsplit("_", 1)[-1].upper(), **options)
+    given = vars(parser.parse_args(arguments))
+    return model(**given)
+
+
+def explain(error: ValidationError) -> str:
+    """The first problem of a ValidationError in one line: which setting, what is wrong, how to give it."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    name = ".".join(str(step) for step in first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{first['msg']}: --{name.replace('_', '-')}{more}; --help lists all settings"

@@ -1,0 +1,1 @@
+"""The server side: gateway, labeler and trainer, each a process of its own."""

@@ -1,0 +1,320 @@
+"""One session of the trainer: a student that learns a stream, and the record of what its device runs.
+
+Takes labelled clips and events from the device in, gives scores, rates and patches out. No I/O and no asyncio:
+`services.trainer.service` reads and writes the broker, and calls the heavy methods (`take`, `run_phase`) in the
+training thread. Publishing is two steps on purpose: `outgoing` holds what is decided, the service appends it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from pydantic import ValidationError
+
+from ams.core import label_map
+from ams.core.gating import Gate
+from ams.core.history import VersionHistory
+from ams.core.horizon import FrameRef, Horizon, HorizonClip
+from ams.core.interval import TrainingInterval
+from ams.core.label_map import LabelMaps
+from ams.core.messages import Clip, Rates, Refused
+from ams.core.metrics import ConfusionMatrix, confusion
+from ams.core.patch import Patch
+from ams.core.quantiser import Quantiser
+from ams.core.sampling import SamplingRate
+from ams.core.score import ClipScore, PhaseRecord
+from ams.core.selection import GradientGuidedSelection
+from ams.core.stream_time import StreamTime
+from ams.errors import AmsError, ModelError
+from ams.learn.adam import MaskedAdam
+from ams.learn.phase import DistillationPhase, PhaseSettings
+from ams.learn.student import Student
+from ams.models.bundle import ModelBundle
+from ams.ports import LabelledClip, PatchEntry, UpstreamEvent
+from ams.video import decode_clip, resize
+from services.trainer.config import TrainerSettings
+from services.trainer.scoring import FramesNHWC, Scorer
+
+log = logging.getLogger(__name__)
+
+KEYFRAME_EVERY = 64
+"""Patches after which a keyframe replaces the chain in the log."""
+
+
+@dataclass
+class Counts:
+    """Totals since the session was taken over."""
+
+    digest_mismatches: int = 0
+    unusable_clips: int = 0
+    refusals: Counter[str] = field(default_factory=Counter)
+    _told: Counts | None = None
+
+    def take_news(self) -> Counts | None:
+        """What was added since the last call, or None."""
+        told = self._told or Counts()
+        news = Counts(
+            self.digest_mismatches - told.digest_mismatches,
+            self.unusable_clips - told.unusable_clips,
+            self.refusals - told.refusals,
+        )
+        self._told = Counts(self.digest_mismatches, self.unusable_clips, self.refusals.copy())
+        return news if news.digest_mismatches or news.unusable_clips or news.refusals else None
+
+
+class Session:
+    """Everything the trainer holds for one session id. Memory: the weights a few times over, and the horizon."""
+
+    def __init__(self, sid: str, fence: int, bundle: ModelBundle, student: Student, settings: TrainerSettings) -> None:
+        self.sid = sid
+        self.fence = fence
+        self.settings = settings
+        self._stream = sid.partition("/")[2]
+        self._bundle = bundle
+        self._layout = bundle.layout
+        self._student = student
+        self._subset = bundle.card.subset_indices
+        self._classes = len(bundle.card.classes)
+        self.history = VersionHistory(self._layout, bundle.model_id, bundle.version0)
+        self.horizon = Horizon(span_s=settings.horizon_s, max_bytes=settings.horizon_bytes)
+        self.scorer = Scorer(student, self.history, classes=self._classes, subset=self._subset)
+        self.sampling = SamplingRate(hz=settings.max_sampling_hz, max_hz=settings.max_sampling_hz)
+        self.interval = TrainingInterval(base_s=settings.training_interval_s)
+        self.optimizer = MaskedAdam(self._layout.size, lr=settings.learning_rate)
+        self._selection = GradientGuidedSelection(settings.coordinate_fraction)
+        self._quantiser = Quantiser(settings.step_rms)
+        self._gate = Gate(settings.gate_margin)
+        self._rng = np.random.default_rng([settings.seed, fence])
+        self._time = StreamTime()
+        self._phis: list[float] = []
+        self._fresh = False
+        self._last_phase_s: float | None = None
+        self._since_keyframe = 0
+        self.outgoing: deque[PatchEntry] = deque()
+        self.counts = Counts()
+
+    @property
+    def rates(self) -> Rates:
+        """What the device is asked for now."""
+        return Rates(
+            stream=self._stream,
+            sampling_hz=self.sampling.hz,
+            clip_interval_s=self.interval.interval_s,
+            uplink_kbps=self.settings.uplink_kbps,
+        )
+
+    # -- taking over -------------------------------------------------------------------------------------------
+
+    def replay(self, entry: PatchEntry) -> None:
+        """Rebuild the record from an entry of the patch log. Raises PatchError when it does not fit."""
+        if entry.kind == "takeover":
+            return
+        self.history.replay(Patch.decode(entry.patch, self._layout))
+        self._since_keyframe = 0 if entry.kind == "keyframe" else self._since_keyframe + 1
+
+    # -- the device's word -------------------------------------------------------------------------------------
+
+    def hear(self, event: UpstreamEvent) -> None:
+        """Take note of an event from the device; may add to `outgoing`."""
+        try:
+            body = json.loads(event.body)
+            if event.kind in ("applied", "resume"):
+                self._hear_version(int(body["version"]), str(body["digest"]), resumed=event.kind == "resume")
+            elif event.kind == "refused":
+                self._hear_refusal(Refused.model_validate(body))
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("%s: event %s is malformed and was skipped: %s", self.sid, event.kind, error)
+
+    def _hear_version(self, version: int, digest: str, *, resumed: bool) -> None:
+        if self.history.acknowledge(version, bytes.fromhex(digest)):
+            if resumed and version < self.history.version:
+                # The gateway sends the chain if the log has it; a cumulative patch serves a device beyond the log.
+                self.outgoing.append(self._entry(self.history.rebase(version)))
+            return
+        if self.history.knows(version):
+            self.counts.digest_mismatches += 1
+            log.error("%s: device runs version %d with another digest; it gets a keyframe", self.sid, version)
+        else:
+            log.warning("%s: device runs version %d, which is not on record; it gets a keyframe", self.sid, version)
+        self.publish_keyframe(above=version)
+
+    def _hear_refusal(self, refused: Refused) -> None:
+        self.counts.refusals[refused.reason] += 1
+        log.warning("%s: device refused version %d: %s", self.sid, refused.version, refused.text or refused.reason)
+        running = refused.running_version
+        if not self.history.acknowledge(running, bytes.fromhex(refused.running_digest)):
+            self.publish_keyframe(above=max(running, refused.version))
+        elif refused.reason in ("canary", "backend"):
+            # The weights themselves are at fault: go back to what ran well.
+            self.outgoing.append(self._entry(self.history.roll_back(running)))
+            self.outgoing.append(self._entry(self.history.rebase(running)))
+        elif running < self.history.version:
+            self.outgoing.append(self._entry(self.history.rebase(running)))
+
+    # -- labelled clips ----------------------------------------------------------------------------------------
+
+    def take(self, labelled: LabelledClip, now_s: float, *, scored: bool = True) -> ClipScore | None:
+        """Score a labelled clip and add it to the horizon. Heavy: decodes and runs the student.
+
+        None for a repetition, for a clip that cannot be used and with `scored=False`, which a new owner uses for
+        clips that the last one has scored.
+        """
+        if labelled.error:
+            self.counts.unusable_clips += 1
+            return None
+        try:
+            clip = Clip.model_validate_json(labelled.meta)
+            if labelled.clip_id != clip.clip_id or clip.model_id != self._bundle.model_id:
+                raise ModelError("clip belongs to another model or id")
+            frames_NHWC, labels_NHW = self._decode(clip, labelled.payload, labelled.labels)
+        except (AmsError, ValidationError) as error:
+            self.counts.unusable_clips += 1
+            log.warning("%s: labelled clip %s cannot be used: %s", self.sid, labelled.clip_id, error)
+            return None
+        times_s = self._time.to_server(clip.boot_id, clip.sent_ns, [f.t_ns for f in clip.frames], now_s)
+        added = self.horizon.add(
+            HorizonClip(clip.clip_id, times_s, labelled.meta, labelled.payload, labelled.labels, labelled.entry_id)
+        )
+        if not added:
+            return None
+        self._fresh = True
+        if not scored:
+            return None
+        device_labels = labelled.payload[-clip.labels.bytes :] if clip.labels else b""
+        score = self.scorer.score(clip, times_s, frames_NHWC, labels_NHW, device_labels)
+        if score.phi is not None:
+            self._phis.append(score.phi)
+        return score
+
+    def _decode(self, clip: Clip, payload: bytes, labels: bytes) -> tuple[FramesNHWC, LabelMaps]:
+        """Frames and label maps of a clip, both at the student's input size."""
+        video = payload[: len(payload) - (clip.labels.bytes if clip.labels else 0)]
+        spec = self._bundle.card.input
+        frames_NHWC = decode_clip(
+            video, codec=clip.codec, frames=len(clip.frames), width=clip.width, height=clip.height
+        )
+        labels_NHW = label_map.decode(labels)
+        if labels_NHW.shape != (len(clip.frames), spec.height, spec.width):
+            raise ModelError(f"label maps of shape {labels_NHW.shape} for {len(clip.frames)} frames")
+        return resize(frames_NHWC, width=spec.width, height=spec.height), labels_NHW
+
+    # -- training ----------------------------------------------------------------------------------------------
+
+    def phase_due(self, now_s: float) -> bool:
+        """Whether there is something new to learn, it is time, and the device keeps up."""
+        return (
+            self._fresh
+            and self.interval.due(now_s, self._last_phase_s)
+            and self.history.may_publish
+            and bool(self.horizon.trainable())
+            and bool(self.horizon.held_out())
+        )
+
+    def run_phase(
+        self, now_s: float, timer: Callable[[], float], should_stop: Callable[[], bool] = lambda: False
+    ) -> PhaseRecord | None:
+        """Train, judge on held-out frames, and decide. A published patch lies in `outgoing`. Heavy.
+
+        None when it was asked to stop before it was done: half a phase is not published.
+
+        Raises ModelError when training diverges; record and weights are then as before.
+        """
+        started = timer()
+        self._last_phase_s, self._fresh = now_s, False
+        self._control()
+        start = self.history.latest
+        batches = self.horizon.draw(self._rng, steps=self.settings.steps, batch=self.settings.batch)
+        phase = DistillationPhase(
+            self._student,
+            self.optimizer,
+            self._selection,
+            PhaseSettings(steps=self.settings.steps, batch=self.settings.batch, lr=self.settings.learning_rate),
+        )
+        result = phase.run(start, self._frames_of(batches), should_stop=should_stop)
+        if len(result.losses) < len(batches):
+            return None
+        delta = self._quantiser.quantise(start, result.weights, result.mask, self._layout)
+        candidate = delta.added_to(start).astype(np.int32)
+        before, after = self._judge(start), self._judge(candidate)
+        verdict = self._gate.judge(before, after, self._subset)
+        publish = verdict.publish and len(delta) > 0
+        patch_bytes = 0
+        if publish:
+            entry = self._entry(self.history.publish(delta))
+            patch_bytes = len(entry.patch)
+            self.outgoing.append(entry)
+            self._since_keyframe += 1
+            if self._since_keyframe >= KEYFRAME_EVERY:
+                self.publish_keyframe()
+        return PhaseRecord(
+            t_s=now_s,
+            seconds=timer() - started,
+            steps=len(result.losses),
+            loss_first=result.losses[0],
+            loss_last=result.losses[-1],
+            gain=verdict.gain,
+            held_out=verdict.frames,
+            published=publish,
+            version=self.history.version,
+            patch_bytes=patch_bytes,
+            changed=len(delta),
+        )
+
+    def _control(self) -> None:
+        """One step of the controllers, once per phase (paper sections 3.2 and the appendix on ATR)."""
+        phi = float(np.mean(self._phis)) if self._phis else float("nan")
+        self._phis.clear()
+        if self.settings.adapt_rates:
+            self.interval.update(self.sampling.update(phi))
+
+    def _frames_of(self, batches: list[list[FrameRef]]) -> Iterator[tuple[FramesNHWC, LabelMaps]]:
+        """Decoded batches. Each clip is decoded once per phase; only the frames that were drawn are kept."""
+        wanted: dict[str, set[int]] = {}
+        clips: dict[str, HorizonClip] = {}
+        for ref in (ref for batch in batches for ref in batch):
+            wanted.setdefault(ref.clip.clip_id, set()).add(ref.index)
+            clips[ref.clip.clip_id] = ref.clip
+        pixels: dict[tuple[str, int], tuple[FramesNHWC, LabelMaps]] = {}
+        for clip_id, indices in wanted.items():
+            frames_NHWC, labels_NHW = self._decode_held(clips[clip_id])
+            for index in indices:
+                pixels[clip_id, index] = frames_NHWC[index].copy(), labels_NHW[index].copy()
+        for batch in batches:
+            drawn = [pixels[ref.clip.clip_id, ref.index] for ref in batch]
+            yield np.stack([frame for frame, _ in drawn]), np.stack([labels for _, labels in drawn])
+
+    def _judge(self, weights: np.ndarray[tuple[int], np.dtype[np.int32]]) -> list[ConfusionMatrix]:
+        """Confusion matrices of these weights on the held-out frames, one per frame."""
+        refs = self.horizon.held_out()
+        frames_NHWC, labels_NHW = self._decode_held(refs[0].clip)
+        indices = [ref.index for ref in refs]
+        predicted_NHW = self.scorer.predict(weights, frames_NHWC[indices])
+        return [
+            confusion(labels_NHW[index], predicted, classes=self._classes, subset=self._subset)
+            for index, predicted in zip(indices, predicted_NHW, strict=True)
+        ]
+
+    def _decode_held(self, held: HorizonClip) -> tuple[FramesNHWC, LabelMaps]:
+        return self._decode(Clip.model_validate_json(held.meta), held.payload, held.labels)
+
+    # -- publishing --------------------------------------------------------------------------------------------
+
+    def publish_keyframe(self, *, above: int = 0) -> None:
+        """Decide on a keyframe of the newest weights, as a version larger than `above`."""
+        self.outgoing.append(self._entry(self.history.keyframe(above=above)))
+        self._since_keyframe = 0
+
+    def _entry(self, patch: Patch) -> PatchEntry:
+        return PatchEntry(
+            kind="keyframe" if patch.is_keyframe else "patch",
+            fence=self.fence,
+            base=patch.base,
+            version=patch.target,
+            digest=patch.digest.hex(),
+            patch=patch.encode(self._layout),
+        )
