@@ -10,9 +10,10 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from prometheus_client import CollectorRegistry, start_http_server
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 LogFormat = Literal["text", "json"]
 
@@ -50,4 +51,7 @@ def configure_logging(process: str, *, level: str = "INFO", form: LogFormat = "t
 def serve_metrics(registry: CollectorRegistry, *, port: int, host: str = "127.0.0.1") -> None:
     """Serve `/metrics` of a registry from a daemon thread; port 0 serves none."""
     if port:
+        # A device logs with this file but exports nothing, and does not install the client.
+        from prometheus_client import start_http_server
+
         start_http_server(port, addr=host, registry=registry)
