@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ams.core.card import ModelCard
 from ams.errors import FencedError, ModelError, PatchError
@@ -21,6 +21,14 @@ from services.trainer.config import TrainerSettings
 from services.trainer.session import Session
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Entry ids up to which an owner has scored labelled clips and heard the device; empty for from the beginning."""
+
+    scored: str
+    heard: str
 
 
 class StudentShelf:
@@ -57,10 +65,10 @@ async def append(broker: Broker, sid: str, entry: PatchEntry) -> None:
 
 async def take_over(
     broker: Broker, lease: Lease, bundle: ModelBundle, student: Student, settings: TrainerSettings
-) -> tuple[Session, str]:
-    """A session as its last owner left it, and the id of the last labelled clip that is scored already.
+) -> tuple[Session, Progress]:
+    """A session as its last owner left it, and how far that one got.
 
-    The clips themselves are replayed by the caller, since decoding them is heavy.
+    The labelled clips are replayed by the caller, since decoding them is heavy.
     """
     session = Session(lease.sid, lease.fence, bundle, student, settings)
     entries = await broker.patches.read(lease.sid, count=10_000)
@@ -72,7 +80,7 @@ async def take_over(
         except PatchError as error:
             log.error("%s: entry %s of the patch log does not fit: %s", lease.sid, entry.entry_id, error)
     state = await broker.directory.state(lease.sid)
-    return session, state.get("scored", "")
+    return session, Progress(scored=state.get("scored", ""), heard=state.get("heard", ""))
 
 
 async def keep_on(broker: Broker, lease: Lease, session: Session) -> None:

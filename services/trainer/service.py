@@ -152,21 +152,24 @@ class TrainerService:
         state = await self._patiently(lambda: self._broker.directory.state(sid))
         model_id = state.get("model_id", "")
         bundle, student = await self._in_thread(lambda: self._shelf.get(model_id))
-        session, scored = await self._patiently(lambda: take_over(self._broker, lease, bundle, student, self._settings))
+        session, last = await self._patiently(lambda: take_over(self._broker, lease, bundle, student, self._settings))
         log.info("%s: owned with fence %d at version %d", sid, lease.fence, session.history.version)
-        labelled_cursor, up_cursor, quiet_since = "", "", time.monotonic()
+        labelled_cursor, up_cursor, quiet_since = "", last.heard, time.monotonic()
         while sid in self._owned and not self._stopping.is_set():
             try:
                 if self._owned[sid].fence != session.fence:  # the lease lapsed and was taken again
                     await keep_on(self._broker, self._owned[sid], session)
-                for event in await self._broker.upstream.read(sid, after=up_cursor):
+                events = await self._broker.upstream.read(sid, after=up_cursor)
+                for event in events:
                     session.hear(event)
                     up_cursor = event.entry_id
                     quiet_since = time.monotonic()
                 await self._publish(session)
+                if events:  # only now: what was decided on hearing them is published
+                    await self._broker.directory.update(sid, {"heard": up_cursor})
                 clips = await self._broker.labelled.read(sid, after=labelled_cursor, count=LABELLED_AT_ONCE)
                 for clip in clips:
-                    fresh = not scored or _later(clip.entry_id, scored)
+                    fresh = not last.scored or _later(clip.entry_id, last.scored)
                     now_s = self._clock.now_s()
                     score = await self._in_thread(lambda c=clip, n=now_s, f=fresh: session.take(c, n, scored=f))  # type: ignore[misc]
                     labelled_cursor = clip.entry_id

@@ -124,16 +124,15 @@ class Session:
         try:
             body = json.loads(event.body)
             if event.kind in ("applied", "resume"):
-                self._hear_version(int(body["version"]), str(body["digest"]), resumed=event.kind == "resume")
+                self._hear_version(int(body["version"]), str(body["digest"]), rebase=bool(body.get("rebase")))
             elif event.kind == "refused":
                 self._hear_refusal(Refused.model_validate(body))
         except (ValueError, KeyError, TypeError) as error:
             log.warning("%s: event %s is malformed and was skipped: %s", self.sid, event.kind, error)
 
-    def _hear_version(self, version: int, digest: str, *, resumed: bool) -> None:
+    def _hear_version(self, version: int, digest: str, *, rebase: bool) -> None:
         if self.history.acknowledge(version, bytes.fromhex(digest)):
-            if resumed and version < self.history.version:
-                # The gateway sends the chain if the log has it; a cumulative patch serves a device beyond the log.
+            if rebase and version < self.history.version:  # the log does not lead on from there
                 self.outgoing.append(self._entry(self.history.rebase(version)))
             return
         if self.history.knows(version):

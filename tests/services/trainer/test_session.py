@@ -137,6 +137,16 @@ def test_a_device_with_another_digest_gets_a_keyframe_under_a_new_version(
     assert session.counts.digest_mismatches == 1
 
 
+def test_a_device_that_the_log_does_not_reach_gets_a_cumulative_patch(session: Session, make_clip: MakeClip) -> None:
+    taught(session, make_clip, 2)
+    session.outgoing.clear()
+    session.hear(event("resume", session, 1))
+    assert not session.outgoing, "the gateway sends the chain"
+    session.hear(event("resume", session, 1, rebase=True))
+    (entry,) = session.outgoing
+    assert (entry.base, entry.version) == (1, 2)
+
+
 def test_a_device_ahead_of_the_record_gets_a_higher_version(session: Session) -> None:
     session.hear(event("resume", session, 9))
     (entry,) = session.outgoing

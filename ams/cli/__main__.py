@@ -1,0 +1,5 @@
+"""`python -m ams.cli`, the same as `ams`."""
+
+from ams.cli import main
+
+main()

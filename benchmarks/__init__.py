@@ -1,0 +1,1 @@
+"""Benchmarks: one file per figure that we claim, each printing a ratio from one run."""

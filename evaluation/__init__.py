@@ -1,0 +1,1 @@
+"""Evaluation: real streams through the real system, and what comes of it."""
