@@ -79,7 +79,7 @@ class RedisServer:
             )
         self.executable = found
         self.port = port
-        self._data_dir = data_dir
+        self._data_dir = data_dir.resolve()
         self._appendonly = appendonly
         self._socket_path = socket_path
         self._process: subprocess.Popen[bytes] | None = None

@@ -25,6 +25,9 @@ from ams.ports import Broker
 OVERLAY = 0.6
 """Share of the label's colour in an overlay."""
 
+PICTURE_INCHES = 14.0
+CHART_INCHES = 4.6
+
 Image = npt.NDArray[np.uint8]
 
 
@@ -94,9 +97,11 @@ def _plot(
 
     card = student.card
     palette = card.palette or tuple((int(37 * i) % 256, int(91 * i) % 256, int(151 * i) % 256) for i in range(256))
-    figure = Figure(figsize=(14, 8.4), dpi=100, layout="constrained")
+    height, width = next(iter(panels.values()))[0].shape[:2]
+    panel_inches = PICTURE_INCHES / len(panels) * height / width + 0.7
+    figure = Figure(figsize=(PICTURE_INCHES, panel_inches + CHART_INCHES), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
-    axes: Any = figure.subplot_mosaic([list("abcd"), list("mmmm")], height_ratios=[1, 1.5])
+    axes: Any = figure.subplot_mosaic([list("abcd"), list("mmmm")], height_ratios=[panel_inches, CHART_INCHES])
     for axis, (title, (image, labels)) in zip((axes[key] for key in "abcd"), panels.items(), strict=True):
         axis.imshow(image if labels is None else overlay(image, labels, palette))
         axis.set_title(title, fontsize=11)

@@ -95,7 +95,7 @@ def run(
     """
     _check(video, teacher, student, models_dir, report)
     with contextlib.ExitStack() as stack:
-        logs = log_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ams-run-")))
+        logs = (log_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ams-run-")))).resolve()
         logs.mkdir(parents=True, exist_ok=True)
         plan = Plan(
             video=video,

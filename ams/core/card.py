@@ -20,12 +20,13 @@ IGNORE_LABEL = 255
 """Label of pixels without a known class; never trained on, never scored."""
 
 MAX_CLASSES = 255
+Colour = Annotated[int, Field(ge=0, le=255)]
 MODEL_ID_PATTERN = r"^[0-9a-f]{64}$"
 MODEL_ID_DOMAIN = b"ams-model-v1\0"
 
 
 class ParameterKind(StrEnum):
-    """What a tensor of the student is for (house plan, section 4)."""
+    """What a tensor of the student is for (docs/model-card.md)."""
 
     WEIGHT = "weight"
     NORM_AFFINE = "norm_affine"
@@ -57,7 +58,7 @@ class Parameter(BaseModel):
 class InputSpec(BaseModel):
     """The image a model takes: float32 NCHW, `(pixel * scale - mean) / std` per channel, pixel in 0..255."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
     height: int = Field(ge=1, le=8192)
@@ -95,7 +96,7 @@ class ModelCard(BaseModel):
     role: Literal["teacher", "student"]
     task: Literal["semantic_segmentation"] = "semantic_segmentation"
     classes: tuple[str, ...] = Field(min_length=1, max_length=MAX_CLASSES)
-    palette: tuple[tuple[int, int, int], ...] = ()
+    palette: tuple[tuple[Colour, Colour, Colour], ...] = ()
     class_map: dict[str, str] = Field(default_factory=dict)
     subset: tuple[str, ...] | None = None
     ignore_label: Literal[255] = 255
@@ -116,6 +117,8 @@ class ModelCard(BaseModel):
             raise ValueError(f"subset names classes that the model does not have: {', '.join(unknown)}")
         if self.subset is not None and not self.subset:
             raise ValueError("subset must name at least one class, or be left out")
+        if self.subset is not None and len(set(self.subset)) != len(self.subset):
+            raise ValueError("subset names a class twice; it would count twice in the mIoU")
         targets = [name for name in self.class_map.values() if name not in self.classes]
         if targets:
             raise ValueError(f"class_map leads to classes that the model does not have: {', '.join(targets)}")

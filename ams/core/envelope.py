@@ -13,6 +13,7 @@ Knows lengths and limits; does not look into payloads and does not know in which
 from __future__ import annotations
 
 import json
+import re
 import struct
 from dataclasses import dataclass
 
@@ -28,6 +29,9 @@ MAX_FRAME_BYTES = 64 * 1024
 """Largest WebSocket message; what is larger travels in parts."""
 
 MAX_HEADER_BYTES = 16 * 1024
+
+TYPE_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,63}")
+"""What a message type of any future version looks like; nothing else is worth an answer."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +66,39 @@ def decode(data: bytes, *, limit: int = MAX_FRAME_BYTES) -> tuple[Message | Unkn
         raise EnvelopeError(f"header claims {header_bytes} bytes in a message of {len(data)}")
     raw = data[PREFIX.size : PREFIX.size + header_bytes]
     payload = data[PREFIX.size + header_bytes :]
+    kind = _type_of(raw)
+    if kind not in MESSAGE_TYPES:
+        return Unknown(kind), payload
     try:
-        fields = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise EnvelopeError("header is not JSON") from error
-    if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
-        raise EnvelopeError("header is not a JSON object with a string 'type'")
-    if fields["type"] not in MESSAGE_TYPES:
-        return Unknown(fields["type"][:64]), payload
-    try:
-        return message_adapter.validate_python(fields), payload
+        # Strict: a number is a number, or two implementations would understand one message differently.
+        return message_adapter.validate_json(raw, strict=True), payload
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(step) for step in first["loc"])
-        raise EnvelopeError(f"header of {fields['type']}: {place}: {first['msg']}") from error
+        raise EnvelopeError(f"header of {kind}: {place}: {first['msg']}") from error
+
+
+def _type_of(raw: bytes) -> str:
+    """The message type of a header that is sound JSON: UTF-8, one object, no key twice, numbers that are numbers."""
+    try:
+        fields = _SOUND_JSON.decode(raw.decode())
+    except (ValueError, RecursionError) as error:
+        raise EnvelopeError("header is not JSON in UTF-8 with every key once") from error
+    kind = fields.get("type") if isinstance(fields, dict) else None
+    if not isinstance(kind, str) or not TYPE_PATTERN.fullmatch(kind):
+        raise EnvelopeError("header is not a JSON object whose 'type' is a name of lower-case letters, digits and _")
+    return kind
+
+
+def _with_keys_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a key comes twice")
+    return fields
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+_SOUND_JSON = json.JSONDecoder(object_pairs_hook=_with_keys_once, parse_constant=_refuse_constant)

@@ -1,7 +1,7 @@
 """The integer grid: every streamed weight is `n * 2**e` with |n| < 2**24, so float32 holds it exactly.
 
 Sums of integers do not depend on their order; this is what makes device and server agree bit for bit however
-the device got to a version (house plan, section 5). Knows one tensor at a time; `layout` knows them all.
+the device got to a version (docs/decisions/0001-integer-grid.md). Knows one tensor at a time; `layout` knows them all.
 """
 
 from __future__ import annotations

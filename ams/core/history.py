@@ -13,12 +13,15 @@ import numpy as np
 
 from ams.core.delta import Delta
 from ams.core.layout import IntVector, Layout
-from ams.core.patch import Patch
-from ams.errors import BaseMismatchError
+from ams.core.patch import VERSION_LIMIT, Patch
+from ams.errors import BaseMismatchError, CorruptPatchError
 
 MAX_STEPS = 64
 MAX_UNACKNOWLEDGED = 2
 """Versions that may be published without the device having said that it runs them."""
+
+BELIEVABLE_VERSION = VERSION_LIMIT // 2
+"""No stream ever gets here: at one version a second it would take four million years."""
 
 
 class VersionHistory:
@@ -44,10 +47,17 @@ class VersionHistory:
         return len([v for v in self._steps if v > self.acknowledged]) < MAX_UNACKNOWLEDGED
 
     def publish(self, delta: Delta) -> Patch:
-        """The patch to a new version whose weights are the newest ones plus `delta`."""
-        weights = delta.added_to(self._latest).astype(np.int32)
+        """The patch to a new version whose weights are the newest ones plus `delta`.
+
+        Raises CorruptPatchError, and publishes nothing, when a weight would leave the grid: no device would take it.
+        """
+        summed = delta.added_to(self._latest)
+        if not self._layout.in_range(summed):
+            raise CorruptPatchError("a weight would leave the grid; quantise the change first")
+        weights = summed.astype(np.int32)
         patch = Patch(self.version, self.version + 1, self._model_id, self._layout.digest(weights), delta)
-        self._append(patch, weights)
+        self._remember(patch.target, patch.base, delta)
+        self._latest, self.version = weights, patch.target
         return patch
 
     def replay(self, patch: Patch) -> None:
@@ -59,9 +69,8 @@ class VersionHistory:
             return
         start, at = (self._version0, 0) if patch.is_keyframe else (self._latest, self.version)
         weights = patch.apply(start, self._layout, model_id=self._model_id, version=at)
-        if patch.base != self.version:  # a keyframe: the way here from the versions before it is not known
-            self._steps.clear()
-        self._append(patch, weights)
+        self._remember(patch.target, self.version, Delta.between(self._latest, weights))
+        self._latest, self.version = weights, patch.target
 
     def knows(self, version: int) -> bool:
         """Whether `weights_at(version)` would answer."""
@@ -77,18 +86,27 @@ class VersionHistory:
         return Delta.total(step.negated() for step in way).added_to(self._latest).astype(np.int32)
 
     def rebase(self, running: int) -> Patch:
-        """The cumulative patch from the version that a device runs to the newest; a keyframe when it is unknown."""
-        base = running if running < self.version and self.knows(running) else 0
+        """The cumulative patch from the version that a device runs to the newest; a keyframe when it is unknown.
+
+        Its target is always larger than `running`: a device that runs the newest version, or claims a later one,
+        gets the newest weights under a new number, as from `keyframe`.
+        """
+        if running >= self.version:
+            return self.keyframe(above=running)
+        base = running if self.knows(running) else 0
         return Patch.between(self._layout, self._model_id, (base, self.weights_at(base)), (self.version, self._latest))
 
     def keyframe(self, *, above: int = 0) -> Patch:
         """A patch from the model file to the newest weights, as a version larger than `above`.
 
         For a device that is ahead of this record (a broker lost data) or that holds other weights under the same
-        number: since versions only grow, the same content gets a new number.
+        number: since versions only grow, the same content gets a new number. A claim beyond `BELIEVABLE_VERSION` is
+        ignored, or one lie would use all numbers up.
         """
+        if above > BELIEVABLE_VERSION:
+            above = 0
         if self.version <= above:
-            self._steps[above + 1] = (self.version, Delta.none())
+            self._remember(above + 1, self.version, Delta.none())
             self.version = above + 1
         return Patch.between(self._layout, self._model_id, (0, self._version0), (self.version, self._latest))
 
@@ -116,8 +134,7 @@ class VersionHistory:
             way.append(step[1])
         return way
 
-    def _append(self, patch: Patch, weights: IntVector) -> None:
-        self._steps[patch.target] = (patch.base, patch.delta)
-        self._latest, self.version = weights, patch.target
+    def _remember(self, target: int, base: int, change: Delta) -> None:
+        self._steps[target] = (base, change)
         while len(self._steps) > MAX_STEPS:
             self._steps.popitem(last=False)

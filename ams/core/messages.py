@@ -18,6 +18,9 @@ PROTOCOL = 1
 
 MAX_FRAMES_PER_CLIP = 64
 MAX_STREAMS_PER_DEVICE = 16
+MAX_PARTS = 1 << 20
+MAX_TRANSFER_BYTES = 1 << 34
+"""`MAX_PARTS` parts of 16 KiB; what a receiver really takes is far less (`ams.core.transfer`)."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 ModelId = Annotated[str, Field(pattern=MODEL_ID_PATTERN)]
@@ -26,20 +29,22 @@ TransferId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 ClipId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Version = Annotated[int, Field(ge=0, lt=1 << 48)]
 Nanoseconds = Annotated[int, Field(ge=0, lt=1 << 63)]
+Protocol = Annotated[int, Field(ge=1, lt=1 << 16)]
+Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 Text = Annotated[str, Field(max_length=500)]
 
 
 class Header(BaseModel):
     """Base of all messages."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=(), allow_inf_nan=False)
 
 
 class Progress(Header):
     """How far a receiver has got with a large message: it wants part `next` of `transfer`."""
 
     transfer: TransferId
-    next: int = Field(ge=0, le=1 << 20)
+    next: int = Field(ge=0, le=MAX_PARTS)
 
 
 class StreamHello(Header):
@@ -56,7 +61,7 @@ class Hello(Header):
     """Device to server, first message: who I am, what I can do, what I run."""
 
     type: Literal["hello"] = "hello"
-    protocols: tuple[int, ...] = Field(default=(PROTOCOL,), min_length=1, max_length=8)
+    protocols: tuple[Protocol, ...] = Field(default=(PROTOCOL,), min_length=1, max_length=8)
     agent: Text = ""
     device: Name
     token: str = Field(max_length=200)
@@ -65,6 +70,12 @@ class Hello(Header):
     features: tuple[Name, ...] = Field(default=(), max_length=32)
     streams: tuple[StreamHello, ...] = Field(min_length=1, max_length=MAX_STREAMS_PER_DEVICE)
     partial: tuple[Progress, ...] = Field(default=(), max_length=8)
+
+    @model_validator(mode="after")
+    def _stream_names_differ(self) -> Hello:
+        if len({stream.name for stream in self.streams}) != len(self.streams):
+            raise ValueError("two streams have the same name")
+        return self
 
 
 class Rates(Header):
@@ -84,18 +95,18 @@ class StreamWelcome(Header):
     session: str = Field(max_length=129)
     rates: Rates
     max_frames: int = Field(default=MAX_FRAMES_PER_CLIP, ge=1, le=MAX_FRAMES_PER_CLIP)
-    max_clip_bytes: int = Field(ge=1024)
+    max_clip_bytes: int = Field(ge=1024, le=MAX_TRANSFER_BYTES)
 
 
 class Welcome(Header):
     """Server to device, answer to Hello."""
 
     type: Literal["welcome"] = "welcome"
-    protocol: int = PROTOCOL
+    protocol: Protocol = PROTOCOL
     server: Text = ""
     heartbeat_s: float = Field(default=10.0, gt=0, le=600)
     features: tuple[Name, ...] = Field(default=(), max_length=32)
-    streams: tuple[StreamWelcome, ...]
+    streams: tuple[StreamWelcome, ...] = Field(max_length=MAX_STREAMS_PER_DEVICE)
     partial: tuple[Progress, ...] = Field(default=(), max_length=8)
 
 
@@ -201,10 +212,10 @@ class Stats(Header):
     inference_fps: float = Field(default=0, ge=0)
     uplink_kbps: float = Field(default=0, ge=0)
     downlink_kbps: float = Field(default=0, ge=0)
-    frames_dropped: int = Field(default=0, ge=0)
-    clips_dropped: int = Field(default=0, ge=0)
-    patches_applied: int = Field(default=0, ge=0)
-    patches_refused: int = Field(default=0, ge=0)
+    frames_dropped: Count = 0
+    clips_dropped: Count = 0
+    patches_applied: Count = 0
+    patches_refused: Count = 0
     swap_ms: float = Field(default=0, ge=0)
 
 
@@ -237,9 +248,9 @@ class Part(Header):
 
     type: Literal["part"] = "part"
     transfer: TransferId
-    index: int = Field(ge=0)
-    count: int = Field(ge=1, le=1 << 20)
-    size: int = Field(ge=1)
+    index: int = Field(ge=0, lt=MAX_PARTS)
+    count: int = Field(ge=1, le=MAX_PARTS)
+    size: int = Field(ge=1, le=MAX_TRANSFER_BYTES)
     digest: DigestHex
 
     @model_validator(mode="after")
@@ -254,7 +265,7 @@ class PartAck(Header):
 
     type: Literal["part_ack"] = "part_ack"
     transfer: TransferId
-    next: int = Field(ge=0, le=1 << 20)
+    next: int = Field(ge=0, le=MAX_PARTS)
     rewind: bool = False
 
 

@@ -7,6 +7,7 @@ differences) of the updated ones as float16, all through gzip -9 (paper section 
 from __future__ import annotations
 
 import gzip
+import zlib
 
 import numpy as np
 import numpy.typing as npt
@@ -21,15 +22,21 @@ def encode(weights: FloatVector, mask: npt.NDArray[np.bool_]) -> bytes:
 
 
 def apply(data: bytes, weights: FloatVector) -> FloatVector:
-    """The weights after an update; what float16 loses is lost here, which is why the paper's server drifts."""
-    raw = gzip.decompress(data)
+    """The weights after an update; what float16 loses is lost here, which is why the paper's server drifts.
+
+    Raises CorruptPatchError for bytes that are no update of as many weights.
+    """
+    try:
+        raw = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise CorruptPatchError("the update is not a gzip file") from error
     bitmap_bytes = (len(weights) + 7) // 8
     if len(raw) < bitmap_bytes:
         raise CorruptPatchError(f"expected at least {bitmap_bytes} bytes for {len(weights)} weights, got {len(raw)}")
     mask = np.unpackbits(np.frombuffer(raw, np.uint8, bitmap_bytes), count=len(weights)).astype(bool)
-    values = np.frombuffer(raw[bitmap_bytes:], "<f2")
-    if len(values) != int(mask.sum()):
-        raise CorruptPatchError(f"{len(values)} values for {int(mask.sum())} set bits")
+    value_bytes = len(raw) - bitmap_bytes
+    if value_bytes != 2 * int(mask.sum()):
+        raise CorruptPatchError(f"{value_bytes} bytes of float16 values for {int(mask.sum())} set bits")
     updated = weights.copy()
-    updated[mask] = values
+    updated[mask] = np.frombuffer(raw, "<f2", offset=bitmap_bytes)
     return updated

@@ -49,6 +49,9 @@ ZSTD_LEVEL = 3
 CONTINUES = 255
 """Gap byte that says: 255 more, and the gap goes on."""
 
+VERSION_LIMIT = 1 << 48
+"""Exclusive bound of version numbers, as in the messages of the wire."""
+
 MAX_STEP = 24
 MAX_PLANES = 4
 SIGNATURE_DOMAIN = b"ams-patch-v1\0"
@@ -107,6 +110,8 @@ class Patch:
             raise CorruptPatchError("signed patches are not known to this version: update the agent")
         if target <= base:
             raise CorruptPatchError(f"target version {target} must be larger than base version {base}")
+        if target >= VERSION_LIMIT:
+            raise CorruptPatchError(f"target version {target} is beyond the last one, {VERSION_LIMIT - 1}")
         if tensors != len(layout.parameters) or count > layout.size:
             raise CorruptPatchError(
                 f"patch of {count} weights in {tensors} tensors does not fit a student of {layout.size} weights "

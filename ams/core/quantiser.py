@@ -18,6 +18,7 @@ from ams.core.delta import Delta
 from ams.core.grid import LIMIT
 from ams.core.layout import FloatVector, IntVector, Layout
 from ams.core.patch import MAX_STEP
+from ams.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,10 @@ class Quantiser:
     step_rms: float = 0.35
 
     def quantise(self, start: IntVector, wanted: FloatVector, mask: npt.NDArray[np.bool_], layout: Layout) -> Delta:
-        """The change from `start` towards the float weights `wanted`, only where `mask` is true. All are [P]."""
+        """The change from `start` towards the float weights `wanted`, only where `mask` is true. All are [P].
+
+        Raises ModelError when a wanted weight is NaN or infinite.
+        """
         result = start.astype(np.int64)
         for slot in layout.slots:
             chosen = mask[slot.start : slot.stop]
@@ -39,6 +43,8 @@ class Quantiser:
             rms = math.sqrt(float(np.mean(np.square(change))))
             if rms == 0.0:
                 continue
+            if not math.isfinite(rms):
+                raise ModelError(f"training left tensor {slot.parameter.name!r} without finite weights; undo the phase")
             exponent = max(0, min(MAX_STEP, math.floor(math.log2(rms * self.step_rms)))) if self.step_rms else 0
             step = 1 << exponent
             multiple = np.rint(change / step)

@@ -4,11 +4,13 @@ Sans I/O: this file knows the handshake, the parts, the deadlines and what to do
 not know sockets, clocks (`now_s` is passed in) or what a clip or a patch means. The shells move the bytes.
 
 Rules that hold for both roles:
-- The device speaks first, with Hello. The server's first message is Welcome or Error. Nothing else comes before.
+- The device speaks first, with Hello. The server's first message is Welcome or Error. Nothing else comes before:
+  what is queued earlier waits until Welcome has passed.
 - A message over 64 KiB travels in parts; control messages go in between.
 - An unknown message is answered with a Notice and skipped. A malformed one ends the connection.
 - A peer is taken for dead when nothing came for three heartbeats plus the time that the bytes under way need on
   the slowest link that we serve.
+- A peer that makes us answer and does not read the answers is cut off at `MAX_WAITING_BYTES`.
 """
 
 from __future__ import annotations
@@ -20,12 +22,15 @@ from enum import Enum
 from ams.core.envelope import MAX_FRAME_BYTES, Unknown, decode, encode
 from ams.core.messages import Error, Hello, Message, Notice, Part, PartAck, Ping, Text, Welcome
 from ams.core.transfer import Inbox, Outbox
-from ams.errors import EnvelopeError, HandshakeError
+from ams.errors import EnvelopeError, HandshakeError, WireError
 
 SLOWEST_LINK_BYTES_PER_S = 4_000
 """32 kbit/s: a link below that is treated as dead while a transfer is under way."""
 
 MISSED_HEARTBEATS = 3
+MAX_WAITING = 1024
+MAX_WAITING_BYTES = 8 * 1024 * 1024
+"""Messages, and bytes of them, that wait for the socket beside the parts. What the log of patches can hold fits."""
 
 
 class Role(Enum):
@@ -51,7 +56,9 @@ class Connection:
         self.heartbeat_s = heartbeat_s
         self._inbox = inbox
         self._outbox = outbox
+        self._greeting: deque[bytes] = deque()
         self._control: deque[bytes] = deque()
+        self._waiting_bytes = 0
         self._greeted = False
         self._established = False
         self._heard_s = now_s
@@ -63,12 +70,20 @@ class Connection:
         return self._established
 
     def send(self, message: Message, payload: bytes = b"") -> None:
-        """Queue a message; one over 64 KiB goes in parts behind those that wait already."""
+        """Queue a message; one over 64 KiB goes in parts behind those that wait already.
+
+        Raises EnvelopeError for a header over its limit, WireError when the peer does not read what waits.
+        """
         data = encode(message, payload)
-        if len(data) > MAX_FRAME_BYTES:
+        if isinstance(message, (Hello, Welcome)) or (isinstance(message, Error) and not self._established):
+            self._greeting.append(data)
+        elif len(data) > MAX_FRAME_BYTES:
             self._outbox.add(data)
         else:
+            if len(self._control) >= MAX_WAITING or self._waiting_bytes + len(data) > MAX_WAITING_BYTES:
+                raise WireError(f"the peer does not read: {len(self._control)} messages wait for it; connect again")
             self._control.append(data)
+            self._waiting_bytes += len(data)
         if isinstance(message, Welcome):
             self._establish(message.heartbeat_s)
 
@@ -109,20 +124,27 @@ class Connection:
         return self._spoke_s + self.heartbeat_s
 
     def keep_alive(self, now_s: float) -> None:
-        """Queue a Ping if we have been silent for a heartbeat."""
-        if now_s >= self.heartbeat_due_s():
+        """Queue a Ping if we have been silent for a heartbeat; before Welcome there is nothing to keep alive."""
+        if now_s < self.heartbeat_due_s():
+            return
+        if self._established and not self._control:
             self.send(Ping())
+        self._spoke_s = now_s
 
     def deadline_s(self) -> float:
         """When the peer is to be taken for dead if nothing comes until then."""
-        in_flight_s = self._outbox.bytes_waiting / SLOWEST_LINK_BYTES_PER_S
+        in_flight_s = self._outbox.bytes_in_flight / SLOWEST_LINK_BYTES_PER_S
         return self._heard_s + MISSED_HEARTBEATS * self.heartbeat_s + in_flight_s
 
     def _next(self) -> bytes | None:
-        if self._control:
-            return self._control.popleft()
+        if self._greeting:
+            return self._greeting.popleft()
         if not self._established:
             return None
+        if self._control:
+            data = self._control.popleft()
+            self._waiting_bytes -= len(data)
+            return data
         part = self._outbox.next_part()
         return None if part is None else encode(*part)
 

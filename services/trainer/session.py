@@ -124,15 +124,17 @@ class Session:
         try:
             body = json.loads(event.body)
             if event.kind in ("applied", "resume"):
-                self._hear_version(int(body["version"]), str(body["digest"]), rebase=bool(body.get("rebase")))
+                self._hear_version(
+                    int(body["version"]), str(body["digest"]), log_reaches=bool(body.get("log_reaches", True))
+                )
             elif event.kind == "refused":
                 self._hear_refusal(Refused.model_validate(body))
         except (ValueError, KeyError, TypeError) as error:
             log.warning("%s: event %s is malformed and was skipped: %s", self.sid, event.kind, error)
 
-    def _hear_version(self, version: int, digest: str, *, rebase: bool) -> None:
+    def _hear_version(self, version: int, digest: str, *, log_reaches: bool) -> None:
         if self.history.acknowledge(version, bytes.fromhex(digest)):
-            if rebase and version < self.history.version:  # the log does not lead on from there
+            if not log_reaches and version < self.history.version:
                 self.outgoing.append(self._entry(self.history.rebase(version)))
             return
         if self.history.knows(version):

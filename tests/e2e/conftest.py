@@ -23,7 +23,7 @@ from worlds import networks
 from worlds.blocks import BlockStreet
 from worlds.films import film
 
-FILM_S = 60.0
+FILM_S = 50.0
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ class System:
             "coordinate_fraction": 0.3,
             "learning_rate": 3e-3,
             "lease_ttl_real_s": 2,
+            "adapt_rates": False,  # one frame a second to the end, so that a lost one shows
             **more,
         }
         return self.children.start(name, "services.trainer", options, threads=1)

@@ -39,7 +39,7 @@ def test_a_student_gets_better_on_a_film_and_the_figures_say_so(world: World, tm
     assert figures["patches"] >= 3
     assert figures["adapted_miou"] > figures["unadapted_miou"] + 10
     assert figures["frames_unscored"] == 0
-    assert figures["frames_scored"] >= 40
+    assert figures["frames_scored"] >= 20, "the sampling rate falls on so still a scene"
     assert figures["device_agreement"] > 0.9
     assert figures["camera_fps"] == pytest.approx(10, rel=0.1)
     assert figures["inference_fps"] > 8

@@ -142,7 +142,7 @@ def test_a_device_that_the_log_does_not_reach_gets_a_cumulative_patch(session: S
     session.outgoing.clear()
     session.hear(event("resume", session, 1))
     assert not session.outgoing, "the gateway sends the chain"
-    session.hear(event("resume", session, 1, rebase=True))
+    session.hear(event("resume", session, 1, log_reaches=False))
     (entry,) = session.outgoing
     assert (entry.base, entry.version) == (1, 2)
 

@@ -1,0 +1,64 @@
+"""The labeler process: `python -m services.labeler`. The one place that wires it together."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import signal
+import sys
+
+from pydantic import ValidationError
+
+from ams.broker import connect
+from ams.errors import AmsError
+from ams.models.store import DirectoryStore
+from ams.settings import explain, parse
+from ams.telemetry import configure_logging, serve_metrics
+from services.labeler.config import LabelerSettings
+from services.labeler.metrics import LabelerMetrics
+from services.labeler.service import LabelerService
+from services.labeler.teacher import Teacher
+
+log = logging.getLogger(__name__)
+
+
+async def _serve(settings: LabelerSettings) -> None:
+    store = DirectoryStore(settings.models_dir)
+    bundle = store.get(settings.teacher)
+    teacher = Teacher(bundle, threads=settings.threads)
+    metrics = LabelerMetrics()
+    serve_metrics(metrics.registry, port=settings.metrics_port, host=settings.metrics_host)
+    broker = connect(settings.broker_url)
+    service = LabelerService(broker, store, teacher, broker.clips(bundle.model_id), settings, metrics)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, service.stop)
+    print(json.dumps({"ready": True}), flush=True)
+    log.info("labeler %s runs teacher %s", settings.name, teacher.card.name)
+    try:
+        await service.run()
+    finally:
+        await broker.connection.close()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT; 2 for a configuration that cannot work."""
+    try:
+        settings = parse(LabelerSettings, arguments, program="python -m services.labeler")
+        if not settings.name:
+            settings = settings.model_copy(update={"name": f"labeler-{secrets.token_hex(4)}"})
+        configure_logging("labeler", level=settings.log_level, form=settings.log_format)
+        asyncio.run(_serve(settings))
+    except ValidationError as error:
+        print(f"labeler: {explain(error)}", file=sys.stderr)
+        return 2
+    except AmsError as error:
+        print(f"labeler: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
