@@ -37,9 +37,9 @@ def run(*, quick: bool) -> dict[str, float | int]:
         Patch.decode(data, layout).apply(start, layout, model_id=MODEL_ID, version=1)
 
     def papers() -> None:
-        hashlib.sha256(wanted).digest()
+        hashlib.sha256(wanted.data).digest()
         updated = paper_encoding.apply(paper_encoding.encode(wanted, mask), weights)
-        hashlib.sha256(updated).digest()
+        hashlib.sha256(updated.data).digest()
 
     repeats = 3 if quick else 9
     ours_s, papers_s = _median_s(ours, repeats), _median_s(papers, repeats)

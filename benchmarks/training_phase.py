@@ -38,7 +38,8 @@ class PaperStudent(nn.Module):
         torch.manual_seed(0)
         config = MobileNetV2Config(output_stride=16)
         config.num_labels = len(CLASSES)
-        self.model = MobileNetV2ForSemanticSegmentation(config).eval()
+        self.model = MobileNetV2ForSemanticSegmentation(config)
+        self.eval()
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
         logits: Tensor = self.model(images_NCHW).logits

@@ -15,6 +15,9 @@ import pytest
 
 from ams.broker.server import RedisServer, find_redis_server
 
+# Two processes that each use every core make each other many times slower; tests start processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 NEEDS = ("redis", "chromium", "kit", "gpu")
 

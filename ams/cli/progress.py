@@ -48,6 +48,7 @@ class Progress:
                 self.frames.extend(score.frames)
             else:
                 self.phases.append(PhaseRecord.model_validate_json(entry.body))
+        self.frames.sort(key=lambda frame: frame.t_s)  # clips come out of order after an outage
         self.state = await self._broker.directory.state(self._sid)
 
     def miou(self, which: str) -> float | None:

@@ -53,7 +53,7 @@ def _panels(
     from ams.learn.student import Student
     from ams.video import decode_clip, resize
 
-    video = payload[: len(payload) - (clip.labels.bytes if clip.labels else 0)]
+    video, _ = clip.parts_of(payload)
     spec = student.card.input
     frames = decode_clip(video, codec=clip.codec, frames=len(clip.frames), width=clip.width, height=clip.height)
     frame_NHWC = resize(frames[-1:], width=spec.width, height=spec.height)

@@ -188,7 +188,8 @@ async def _run(plan: Plan, *, as_json: bool, report: Path | None) -> bool:
             for child in reversed(children.all):
                 await asyncio.to_thread(child.stop)
         await progress.refresh()
-        if agent.returncode not in (0, None):
+        # Interrupted while it starts, the agent dies of our signal: that is no failure.
+        if agent.returncode not in (0, None) and not stop.is_set():
             raise agent.failure("failed")
         figures = summary(progress, next((m for m in reversed(agent.messages) if "frames" in m), {}))
         if report is not None:

@@ -7,7 +7,8 @@ not know how to decode and does not train.
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_left
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ from ams.core.gating import HoldOut, split
 
 SPAN_S = 240.0
 MAX_BYTES = 4 * 1024 * 1024
+REMEMBERED_CLIPS = 1024
+"""Clip ids by which repetitions are known, held or not."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ class Horizon:
     def __init__(self, *, span_s: float = SPAN_S, max_bytes: int = MAX_BYTES) -> None:
         self._span_s = span_s
         self._max_bytes = max_bytes
-        self._clips: deque[HorizonClip] = deque()
+        self._clips: list[HorizonClip] = []
+        self._seen: OrderedDict[str, None] = OrderedDict()
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -66,15 +70,32 @@ class Horizon:
         return self._clips[0] if self._clips else None
 
     def add(self, clip: HorizonClip) -> bool:
-        """Take a clip in; False for a repetition or one older than what is held (a late repetition too)."""
-        if self._clips and clip.times_s[0] <= self._clips[-1].times_s[-1]:
+        """Take a clip in, at its place in time: after an outage clips may come in any order.
+
+        False for a repetition, for one that overlaps another and for one older than the horizon.
+        """
+        place = bisect_left(self._clips, clip.times_s[0], key=lambda held: held.times_s[0])
+        before = self._clips[place - 1] if place else None
+        after = self._clips[place] if place < len(self._clips) else None
+        if clip.clip_id in self._seen or (before and before.times_s[-1] >= clip.times_s[0]):
             return False
-        self._clips.append(clip)
+        if after and (after.times_s[0] <= clip.times_s[-1] or clip.times_s[-1] < self._start_s):
+            return False
+        self._remember(clip.clip_id)
+        self._clips.insert(place, clip)
         self.bytes += clip.size_bytes
-        horizon_start_s = clip.times_s[-1] - self._span_s
-        while len(self._clips) > 1 and (self._clips[0].times_s[-1] < horizon_start_s or self.bytes > self._max_bytes):
-            self.bytes -= self._clips.popleft().size_bytes
+        while len(self._clips) > 1 and (self._clips[0].times_s[-1] < self._start_s or self.bytes > self._max_bytes):
+            self.bytes -= self._clips.pop(0).size_bytes
         return True
+
+    @property
+    def _start_s(self) -> float:
+        return self._clips[-1].times_s[-1] - self._span_s
+
+    def _remember(self, clip_id: str) -> None:
+        self._seen[clip_id] = None
+        while len(self._seen) > REMEMBERED_CLIPS:
+            self._seen.popitem(last=False)
 
     def hold_out(self) -> HoldOut:
         """How the newest clip is split between judging and training (`ams.core.gating`)."""
@@ -91,7 +112,7 @@ class Horizon:
         """The frames that the next phase may train on, oldest first."""
         if not self._clips:
             return []
-        older = [FrameRef(clip, i) for clip in list(self._clips)[:-1] for i in range(len(clip.times_s))]
+        older = [FrameRef(clip, i) for clip in self._clips[:-1] for i in range(len(clip.times_s))]
         return older + [FrameRef(self._clips[-1], index) for index in self.hold_out().training]
 
     def draw(self, rng: np.random.Generator, *, steps: int, batch: int) -> list[list[FrameRef]]:

@@ -12,6 +12,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from ams.core.card import MODEL_ID_PATTERN
+from ams.errors import WireError
 
 PROTOCOL = 1
 """The protocol version that this code speaks; Hello offers a list, Welcome picks one."""
@@ -139,6 +140,13 @@ class Clip(Header):
     sent_ns: Nanoseconds
     frames: tuple[FrameStamp, ...] = Field(min_length=1, max_length=MAX_FRAMES_PER_CLIP)
     labels: DeviceLabels | None = None
+
+    def parts_of(self, payload: bytes) -> tuple[bytes, bytes]:
+        """The video and the device's labels (empty without any) of a payload. Raises WireError if it is too short."""
+        label_bytes = self.labels.bytes if self.labels else 0
+        if len(payload) <= label_bytes:
+            raise WireError(f"a payload of {len(payload)} bytes cannot hold a video and {label_bytes} bytes of labels")
+        return payload[: len(payload) - label_bytes], payload[len(payload) - label_bytes :]
 
     @model_validator(mode="after")
     def _frames_are_in_order(self) -> Clip:

@@ -8,13 +8,15 @@ count. Knows arrays only; time is passed in.
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_right, insort
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 WINDOW_S = 10.0
+KEPT_WINDOWS = 12
+"""Frames are kept this many windows back, for those that come late."""
 
 ConfusionMatrix = npt.NDArray[np.int64]
 """Pixel counts, [classes of the reference, classes predicted]."""
@@ -58,17 +60,21 @@ def phi_score(
 
 @dataclass
 class SlidingMiou:
-    """mIoU over the last `window_s` seconds of stream; frames are added in order of capture."""
+    """mIoU over the `window_s` seconds of stream up to a frame, that frame included.
+
+    Frames may come out of order, as clips do after an outage: each is scored with what is known up to its time.
+    """
 
     subset: tuple[int, ...]
     window_s: float = WINDOW_S
-    _frames: deque[tuple[float, ConfusionMatrix]] = field(default_factory=deque)
-    _total: ConfusionMatrix | None = None
+    _frames: list[tuple[float, ConfusionMatrix]] = field(default_factory=list)
 
     def add(self, t_s: float, matrix: ConfusionMatrix) -> float:
-        """Add a frame captured at `t_s`; returns the window's mIoU with it."""
-        self._frames.append((t_s, matrix))
-        self._total = matrix.copy() if self._total is None else self._total + matrix
-        while self._frames[0][0] <= t_s - self.window_s:
-            self._total = self._total - self._frames.popleft()[1]
-        return mean_iou(self._total, self.subset)
+        """Add a frame captured at `t_s`; returns the mIoU of the window that ends with it."""
+        insort(self._frames, (t_s, matrix), key=lambda frame: frame[0])
+        forgotten = bisect_right(self._frames, self._frames[-1][0] - KEPT_WINDOWS * self.window_s, key=lambda f: f[0])
+        del self._frames[:forgotten]
+        first = bisect_right(self._frames, t_s - self.window_s, key=lambda frame: frame[0])
+        last = bisect_right(self._frames, t_s, key=lambda frame: frame[0])
+        window = [kept for _, kept in self._frames[first:last]] or [matrix]
+        return mean_iou(np.sum(window, axis=0), self.subset)

@@ -19,7 +19,7 @@ from ams.core.envelope import MAX_FRAME_BYTES, encode
 from ams.core.messages import Ack, Clip, Error, Hello, Message, Nack, Notice, Refused, Stats, Welcome
 from ams.core.session import MISSED_HEARTBEATS, SLOWEST_LINK_BYTES_PER_S, Connection, Received, Role
 from ams.core.transfer import Outbox
-from ams.errors import BrokerError, HandshakeError, WireError
+from ams.errors import BrokerError, BrokerUnavailableError, HandshakeError, WireError
 from ams.ports import QueuedClip
 from services.gateway.ending import (
     BROKER_AWAY,
@@ -254,16 +254,22 @@ class DeviceConnection:
         if self._memory.has_admitted(stream.sid, clip.clip_id):
             self._metrics.clips.labels("repeated").inc()
             return ack
+        if stream.overtakes(clip):
+            text = "an older clip of this stream was told to come back; it comes first"
+            return nack("order", text, self._settings.broker_retry_s)
         queued = QueuedClip(stream.sid, clip.clip_id, clip.model_dump_json().encode(), payload)
         try:
             admitted = await self._shared.clips.admit(queued, credit=self._settings.credit)
         except BrokerError as error:
             self._broker_failed(error)
+            stream.held_up(clip, self._settings.broker_retry_s)
             text = "the gateway cannot reach its broker now; keep the clip"
             return nack("broker_unavailable", text, self._settings.broker_retry_s)
         if not admitted:
+            stream.held_up(clip, self._settings.credit_retry_s)
             text = f"{self._settings.credit} clips of this stream wait for the teacher, or its queue is full"
             return nack("credit", text, self._settings.credit_retry_s)
+        stream.admitted(clip)
         self._memory.admitted(stream.sid, clip.clip_id)
         self._metrics.clips.labels("admitted").inc()
         return ack
@@ -349,7 +355,9 @@ class DeviceConnection:
 
     def _broker_failed(self, error: BrokerError) -> None:
         self._metrics.broker_errors.inc()
-        log.debug("%s: broker failed: %s", self._device, error)
+        # That the broker is away is the process's news; a broker that refuses is not expected by anybody.
+        level = logging.DEBUG if isinstance(error, BrokerUnavailableError) else logging.ERROR
+        log.log(level, "%s: broker failed: %s", self._device, error)
 
 
 class _StopTasksError(Exception):

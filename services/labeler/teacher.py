@@ -34,9 +34,10 @@ def providers() -> Sequence[Provider]:
 
 
 class Teacher:
-    """A running teacher. Raises ModelError when the bundle is no teacher or its graph does not do what the card says."""
+    """A running teacher."""
 
     def __init__(self, bundle: ModelBundle, threads: int) -> None:
+        """Raises ModelError when the bundle is no teacher, or its graph does not do what the card says."""
         self.card = bundle.card
         if self.card.role != "teacher":
             raise ModelError(
@@ -52,13 +53,17 @@ class Teacher:
             self._session = onnxruntime.InferenceSession(bundle.graph, options, providers=list(providers()))
         except Exception as error:  # ONNX Runtime's exceptions have no common base but this one
             raise ModelError(f"ONNX Runtime cannot open teacher {self.card.name!r}: {error}") from error
-        spec = self.card.input
-        self.label(np.zeros((1, spec.height, spec.width, 3), np.uint8))
+        self.check()
 
     @property
     def provider(self) -> str:
         """Where it really runs."""
         return str(self._session.get_providers()[0])
+
+    def check(self) -> None:
+        """Label a black frame. Raises ModelError when not even that works."""
+        spec = self.card.input
+        self.label(np.zeros((1, spec.height, spec.width, 3), np.uint8))
 
     def label(self, frames_NHWC: FramesNHWC) -> LabelMaps:
         """The most likely class of every pixel, [N, H, W] in teacher classes, of RGB frames at the teacher's size.
@@ -91,18 +96,29 @@ class Teacher:
 
     def _classes(self, scores_NCHW: npt.NDArray[np.float32]) -> LabelMaps:
         """Argmax over the classes, at the input's size; coarse scores are interpolated first."""
-        if self.card.output.stride == 1:
-            return scores_NCHW.argmax(axis=1).astype(np.uint8)
         size = (self.card.input.width, self.card.input.height)
-        return np.stack([_argmax_resized(scores_CHW, size) for scores_CHW in scores_NCHW])
+        return np.stack([_most_likely(scores_CHW, size) for scores_CHW in scores_NCHW])
 
 
-def _argmax_resized(scores_CHW: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Argmax of scores interpolated to `size` (width, height), class by class, so that never all are held at once."""
-    best_HW = cv2.resize(scores_CHW[0], size, interpolation=cv2.INTER_LINEAR)
+def _most_likely(scores_CHW: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Argmax of scores at `size` (width, height); of equal scores the lower class wins.
+
+    Class by class with a running maximum, which is faster than `argmax` over the first axis and never holds all
+    interpolated scores at once.
+    """
+    best_HW = _at_size(scores_CHW[0], size).copy()
     labels_HW = np.zeros(best_HW.shape, np.uint8)
+    higher_HW = np.empty(best_HW.shape, np.uint8)
     for index, score_HW in enumerate(scores_CHW[1:], start=1):
-        resized_HW = cv2.resize(score_HW, size, interpolation=cv2.INTER_LINEAR)
-        labels_HW[resized_HW > best_HW] = index
-        np.maximum(best_HW, resized_HW, out=best_HW)
+        plane_HW = _at_size(score_HW, size)
+        cv2.compare(plane_HW, best_HW, cv2.CMP_GT, higher_HW)  # 255 where this class is ahead
+        cv2.max(plane_HW, best_HW, best_HW)
+        np.bitwise_and(higher_HW, np.uint8(index), out=higher_HW)
+        np.maximum(labels_HW, higher_HW, out=labels_HW)  # classes come in rising order
     return labels_HW
+
+
+def _at_size(score_HW: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    if score_HW.shape == size[::-1]:
+        return score_HW
+    return np.asarray(cv2.resize(score_HW, size, interpolation=cv2.INTER_LINEAR), np.float32)

@@ -41,6 +41,7 @@ class Scorer:
         self._adapted = SlidingMiou(subset)
         self._unadapted = SlidingMiou(subset)
         self._previous: npt.NDArray[np.uint8] | None = None
+        self._previous_s = -math.inf
 
     def predict(self, weights: IntVector, frames_NHWC: FramesNHWC) -> LabelMaps:
         """Label maps [N, H, W] of frames at the student's input size, with these grid weights."""
@@ -55,9 +56,13 @@ class Scorer:
         labels_NHW: LabelMaps,
         device_labels: bytes = b"",
     ) -> ClipScore:
-        """The score of a clip, all arrays at the student's input size. To be called once per clip, in order."""
+        """The score of a clip, all arrays at the student's input size. To be called once per clip, late ones too."""
         adapted_NHW, known = self._predict_as_recorded(clip, frames_NHWC)
         unadapted_NHW = self.predict(self._history.weights_at(0), frames_NHWC)
+        late = times_s[0] < self._previous_s
+        if late:  # its frames follow one another, but not the last ones scored
+            self._previous = None
+        self._previous_s = max(self._previous_s, times_s[-1])
         frames, phis = [], []
         for index, stamp in enumerate(clip.frames):
             phis.append(self._phi(labels_NHW[index]))
@@ -68,6 +73,8 @@ class Scorer:
             frames.append(
                 FrameScore(seq=stamp.seq, t_s=times_s[index], version=stamp.version, adapted=after, unadapted=before)
             )
+        if late:  # nor do the next ones follow these
+            self._previous = None
         phi = float(np.mean([p for p in phis if p is not None])) if any(p is not None for p in phis) else None
         return ClipScore(
             clip_id=clip.clip_id,
@@ -104,7 +111,8 @@ class Scorer:
         if clip.labels is None or not known[clip.labels.frame]:
             return None
         try:
-            own = label_map.decode(device_labels)
+            # The size is bounded by ours: a few bytes could claim many pixels.
+            own = label_map.decode(device_labels, max_pixels=predicted_NHW[0].size)
         except WireError:
             return None
         ours = predicted_NHW[clip.labels.frame]

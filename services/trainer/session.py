@@ -186,7 +186,7 @@ class Session:
         self._fresh = True
         if not scored:
             return None
-        device_labels = labelled.payload[-clip.labels.bytes :] if clip.labels else b""
+        _, device_labels = clip.parts_of(labelled.payload)
         score = self.scorer.score(clip, times_s, frames_NHWC, labels_NHW, device_labels)
         if score.phi is not None:
             self._phis.append(score.phi)
@@ -194,7 +194,7 @@ class Session:
 
     def _decode(self, clip: Clip, payload: bytes, labels: bytes) -> tuple[FramesNHWC, LabelMaps]:
         """Frames and label maps of a clip, both at the student's input size."""
-        video = payload[: len(payload) - (clip.labels.bytes if clip.labels else 0)]
+        video, _ = clip.parts_of(payload)
         spec = self._bundle.card.input
         frames_NHWC = decode_clip(
             video, codec=clip.codec, frames=len(clip.frames), width=clip.width, height=clip.height

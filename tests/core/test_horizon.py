@@ -112,3 +112,25 @@ def test_a_single_short_clip_judges_and_waits_to_be_trained_on() -> None:
     horizon.add(clip(0, 3))
     assert len(horizon.held_out()) == 3
     assert horizon.draw(np.random.default_rng(0), steps=2, batch=2) == []
+
+
+@given(st.permutations(range(0, 100, 10)))
+def test_the_order_of_arrival_does_not_matter(starts_s: list[int]) -> None:
+    horizon = filled(*starts_s)
+    assert [held.times_s[0] for held in horizon._clips] == sorted(starts_s)
+    assert horizon.newest is not None
+    assert horizon.newest.times_s[0] == 90
+    assert not any(horizon.add(clip(start_s)) for start_s in starts_s), "repetitions, in whatever order"
+
+
+def test_a_clip_that_left_the_horizon_does_not_come_back() -> None:
+    horizon = filled(0, 10, 200, span_s=100)
+    assert not horizon.add(clip(0)), "a repetition"
+    assert not horizon.add(clip(50)), "older than the horizon"
+
+
+def test_clips_that_overlap_in_time_are_refused() -> None:
+    horizon = filled(0, 20)
+    other = HorizonClip("other", (5.0, 15.0), b"", b"v", b"l")
+    assert not horizon.add(other)
+    assert not horizon.add(HorizonClip("across", (15.0, 25.0), b"", b"v", b"l"))

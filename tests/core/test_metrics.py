@@ -67,6 +67,14 @@ def test_the_sliding_miou_sums_exactly_the_last_ten_seconds(
         assert value == pytest.approx(slow_miou(window, subset), nan_ok=True)
 
 
+def test_a_frame_leaves_the_window_when_it_is_ten_seconds_old() -> None:
+    sliding = SlidingMiou((0,))
+    right, wrong = np.array([[4, 0]]), np.array([[0, 4]])
+    assert sliding.add(0.0, right) == 1.0
+    assert sliding.add(9.5, wrong) == 0.5
+    assert sliding.add(10.0, wrong) == 0.0
+
+
 def test_by_hand() -> None:
     reference = np.array([[0, 0, 1, 1]], np.uint8)
     predicted = np.array([[0, 1, 1, 1]], np.uint8)
@@ -122,3 +130,15 @@ def test_adding_a_frame_leaves_its_matrix_alone() -> None:
     for t_s in (0.0, 1.0, 20.0):
         sliding.add(t_s, matrix)
     assert matrix.tolist() == [[1, 1]]
+
+
+@given(st.permutations(range(30)))
+def test_a_late_frame_is_scored_with_what_is_known_up_to_its_time(order: list[int]) -> None:
+    rng = np.random.default_rng(0)
+    matrices = [rng.integers(0, 50, (3, 4)) for _ in range(30)]
+    window = SlidingMiou((0, 1, 2))
+    came: list[int] = []
+    for t_s in order:
+        came.append(t_s)
+        known = [matrices[t] for t in came if t_s - WINDOW_S < t <= t_s]
+        assert window.add(float(t_s), matrices[t_s]) == pytest.approx(mean_iou(sum(known), (0, 1, 2)))

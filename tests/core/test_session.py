@@ -258,6 +258,15 @@ def test_nothing_is_kept_alive_before_welcome() -> None:
     server.keep_alive(50.0)
     assert drain(server) == []
     assert server.heartbeat_due_s() == 60.0  # a shell that waits for it does not spin
+    server.send(welcome())
+    assert drain(server, 50.0) == [welcome()]
+
+
+def test_no_ping_queues_up_behind_what_waits() -> None:
+    server = established().ends[Role.SERVER]
+    server.send(RATES)
+    server.keep_alive(10.0)
+    assert drain(server, 10.0) == [RATES]
 
 
 def test_a_silent_peer_is_dead_after_three_heartbeats() -> None:

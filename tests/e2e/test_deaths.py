@@ -24,10 +24,10 @@ async def test_a_redis_that_goes_away_for_twenty_seconds(system: System) -> None
     system.trainer().wait_ready(60)
     agent = system.agent(port)
     await system.until("a first patch", lambda p: any(phase.published for phase in p.phases), 60)
-    system.redis.kill()
+    await asyncio.to_thread(system.redis.kill)
     await asyncio.sleep(AWAY_S)
     assert agent.returncode is None, "the camera stopped with the broker"
-    system.redis.restart()
+    await asyncio.to_thread(system.redis.restart)
     figures = await finished(agent, 90)
     progress = await system.until("all clips scored", lambda p: p.clips_seen >= figures["clips"], 60)
     assert figures["inference_fps"] > 8, "inference stalled while the broker was away"
@@ -41,6 +41,7 @@ async def test_a_redis_that_goes_away_for_twenty_seconds(system: System) -> None
 
 
 async def test_a_trainer_that_is_killed_is_replaced(system: System) -> None:
+    system.speed = 1.0
     await system.enrol()
     _, port = system.gateway()
     system.labeler().wait_ready(60)

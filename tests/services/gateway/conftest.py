@@ -45,9 +45,10 @@ def entry(base: int, version: int, patch: bytes = b"patch", *, fence: int = 1) -
 
 
 def clip(number: int = 1, *, stream: str = "cam0", model_id: str = MODEL) -> Clip:
+    """Clip `number`, captured at second `number`."""
     return Clip(
         stream=stream, clip_id=f"{number:032x}", model_id=model_id, width=64, height=32, boot_id="boot", sent_ns=9,
-        frames=(FrameStamp(seq=1, t_ns=5, version=0),),
+        frames=(FrameStamp(seq=number, t_ns=number * 10**9, version=0),),
     )  # fmt: skip
 
 

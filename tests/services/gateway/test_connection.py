@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
 import pytest
 from websockets.asyncio.client import connect
@@ -23,6 +24,12 @@ async def refusal_of(device: Device) -> tuple[Error, int | None]:
     with pytest.raises(ConnectionClosed):
         await device.receive()
     return error, device.socket.close_code
+
+
+async def until_closed(device: Device) -> None:
+    with suppress(ConnectionClosed):
+        while True:
+            await device.receive()
 
 
 async def test_a_device_is_welcomed(gateway: Gateway) -> None:
@@ -112,9 +119,7 @@ async def test_malformed_bytes_later(gateway: Gateway, data: bytes | str) -> Non
 async def test_a_websocket_message_over_the_limit_is_cut_off(gateway: Gateway) -> None:
     async with gateway.welcomed() as device:
         await device.socket.send(b"\0" * (64 * 1024 + 1))
-        with pytest.raises(ConnectionClosed):
-            while True:
-                await device.receive()
+        await until_closed(device)
         assert device.socket.close_code == 1009
 
 
@@ -239,6 +244,35 @@ async def test_while_the_broker_is_away_clips_wait_and_devices_stay(gateway: Gat
         await device.hear(Ack)
 
 
+async def test_clips_keep_their_order_when_one_is_told_to_come_back(gateway: Gateway) -> None:
+    async with gateway.welcomed() as device:
+        gateway.away.go_away()
+        await device.say(clip(2), b"video")
+        assert (await device.hear(Nack))[0].code == "broker_unavailable"
+        gateway.away.come_back()
+        await device.say(clip(3), b"video")
+        nack, _ = await device.hear(Nack)
+        assert (nack.code, nack.clip_id, nack.retry_after_s) == ("order", clip(3).clip_id, 2)
+        for number in (1, 2, 3):
+            await device.say(clip(number), b"video")
+            await device.hear(Ack)
+    queued = await gateway.broker.clips(TEACHER).take("l", count=9, wait_s=0)
+    assert [item.clip_id for item in queued] == [clip(number).clip_id for number in (1, 2, 3)]
+
+
+async def test_a_clip_that_never_comes_back_is_not_waited_for_for_ever(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.gateway.stream.HELD_UP_S", -2.0)  # with broker_retry_s: at once
+    async with gateway.welcomed() as device:
+        gateway.away.go_away()
+        await device.say(clip(2), b"video")
+        await device.hear(Nack)
+        gateway.away.come_back()
+        await device.say(clip(3), b"video")
+        await device.hear(Ack)
+
+
 async def test_a_hello_while_the_broker_is_away_is_to_come_again(gateway: Gateway) -> None:
     gateway.away.go_away()
     async with gateway.device() as device:
@@ -277,9 +311,7 @@ async def test_a_silent_device_is_taken_for_dead_and_a_living_one_is_not() -> No
             await asyncio.sleep(0.03)
             await living.say(Ping())
         assert gateway.sample("ams_gateway_connections") == 1
-        with pytest.raises(ConnectionClosed):
-            while True:
-                await living.receive()
+        await until_closed(living)
 
 
 async def test_the_gateway_pings_when_it_has_nothing_to_say() -> None:

@@ -102,3 +102,18 @@ def test_frames_without_any_known_class_have_no_score_and_valid_json(session: Se
     score = session.take(make_clip(0, labels=nothing), 100.0)
     assert score is not None
     assert json.loads(score.model_dump_json())["frames"][0]["adapted"] is None
+
+
+def test_clips_that_come_out_of_order_are_scored_once_each(session: Session, make_clip: MakeClip) -> None:
+    late, prompt = make_clip(10), make_clip(20)
+    session.take(make_clip(0), 100.0)
+    first = session.take(prompt, 120.0)
+    second = session.take(late, 121.0)
+    assert first is not None
+    assert second is not None
+    assert [frame.t_s for frame in second.frames] == pytest.approx([t + 91 for t in range(10, 20)])
+    assert second.frames[-1].adapted is not None
+    assert session.take(late, 122.0) is None
+    assert session.take(prompt, 122.0) is None
+    held = [ref.clip.clip_id for ref in session.horizon.held_out()]
+    assert set(held) == {prompt.clip_id}, "the newest clip is the one with the newest frames"
