@@ -254,22 +254,23 @@ class DeviceConnection:
         if self._memory.has_admitted(stream.sid, clip.clip_id):
             self._metrics.clips.labels("repeated").inc()
             return ack
-        if stream.overtakes(clip):
+        now_s = time.monotonic()
+        wait_s = stream.order.wait_s(clip, now_s)
+        if wait_s is not None:
             text = "an older clip of this stream was told to come back; it comes first"
-            return nack("order", text, self._settings.broker_retry_s)
+            return nack("order", text, stream.order.come_back(clip, wait_s, now_s))
         queued = QueuedClip(stream.sid, clip.clip_id, clip.model_dump_json().encode(), payload)
         try:
             admitted = await self._shared.clips.admit(queued, credit=self._settings.credit)
         except BrokerError as error:
             self._broker_failed(error)
-            stream.held_up(clip, self._settings.broker_retry_s)
             text = "the gateway cannot reach its broker now; keep the clip"
-            return nack("broker_unavailable", text, self._settings.broker_retry_s)
+            back_s = stream.order.come_back(clip, self._settings.broker_retry_s, time.monotonic())
+            return nack("broker_unavailable", text, back_s)
         if not admitted:
-            stream.held_up(clip, self._settings.credit_retry_s)
             text = f"{self._settings.credit} clips of this stream wait for the teacher, or its queue is full"
-            return nack("credit", text, self._settings.credit_retry_s)
-        stream.admitted(clip)
+            return nack("credit", text, stream.order.come_back(clip, self._settings.credit_retry_s, time.monotonic()))
+        stream.order.admitted(clip)
         self._memory.admitted(stream.sid, clip.clip_id)
         self._metrics.clips.labels("admitted").inc()
         return ack

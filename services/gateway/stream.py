@@ -7,11 +7,10 @@ has gone to another gateway. Does not know sockets.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from ams.core.messages import Ack, Clip, Hello, Message, Refused, Stats, StreamHello, StreamWelcome
+from ams.core.messages import Ack, Hello, Message, Refused, Stats, StreamHello, StreamWelcome
+from services.gateway.clip_order import ClipOrder
 from services.gateway.ending import REPLACED, ConnectionOverError
 from services.gateway.handshake import announcement, default_rates, stream_welcome
 from services.gateway.postbox import Postbox
@@ -19,21 +18,6 @@ from services.gateway.relay import StreamRelay
 from services.gateway.shared import Shared
 
 log = logging.getLogger(__name__)
-
-HELD_UP_S = 30.0
-"""How long, beyond its time to come back, a refused clip is waited for before later ones of its stream."""
-
-
-@dataclass(frozen=True)
-class _HeldUp:
-    """A clip that was told to come back: those captured after it are not to overtake it."""
-
-    boot_id: str
-    t_ns: int
-    until_s: float
-
-    def overtaken_by(self, clip: Clip, now_s: float) -> bool:
-        return now_s < self.until_s and clip.boot_id == self.boot_id and clip.frames[0].t_ns > self.t_ns
 
 
 class DeviceStream:
@@ -50,8 +34,8 @@ class DeviceStream:
         self._relay = StreamRelay(shared.broker, shared.metrics, self._postbox, self.sid, stream, send)
         self._default_rates = default_rates(shared.settings, stream.name)
         self._resume_due = True
-        self._held_up: _HeldUp | None = None
         self.broker_forgot = False
+        self.order = ClipOrder()
 
     @property
     def has_post(self) -> bool:
@@ -64,23 +48,6 @@ class DeviceStream:
         self._postbox.note(self._announcement)
         await self._postbox.flush()
         return stream_welcome(self._shared.settings, self.sid, self._relay.first_rates(state, self._default_rates))
-
-    # -- clips keep their order --------------------------------------------------------------------------------
-
-    def overtakes(self, clip: Clip) -> bool:
-        """Whether an older clip of this stream was told to come back and has not come yet."""
-        return self._held_up is not None and self._held_up.overtaken_by(clip, time.monotonic())
-
-    def held_up(self, clip: Clip, retry_after_s: float) -> None:
-        """A clip was told to come back; of several the oldest counts."""
-        if not self.overtakes(clip):
-            until_s = time.monotonic() + retry_after_s + HELD_UP_S
-            self._held_up = _HeldUp(clip.boot_id, clip.frames[0].t_ns, until_s)
-
-    def admitted(self, clip: Clip) -> None:
-        """A clip was taken; if it was the one waited for, the later ones may come."""
-        if self._held_up is not None and clip.frames[0].t_ns >= self._held_up.t_ns:
-            self._held_up = None
 
     # -- the device's word: heard at once, told to the broker by `attend` --------------------------------------
 

@@ -7,6 +7,7 @@ moments are not kept: the first phase ranks by gradient and warms them up again.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import deque
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from ams.errors import FencedError, ModelError, PatchError
 from ams.learn.student import Student
 from ams.models.bundle import ModelBundle
 from ams.models.store import DirectoryStore
-from ams.ports import Broker, Lease, PatchEntry
+from ams.ports import Broker, Lease, PatchEntry, UpstreamEvent
 from services.trainer.config import TrainerSettings
 from services.trainer.session import Session
 
@@ -80,6 +81,10 @@ async def take_over(
         except PatchError as error:
             log.error("%s: entry %s of the patch log does not fit: %s", lease.sid, entry.entry_id, error)
     state = await broker.directory.state(lease.sid)
+    if "device_version" in state:
+        # What the last owner heard is not said again: without it, every version would wait for an answer for ever.
+        running = {"version": int(state["device_version"]), "digest": state.get("device_digest", "")}
+        session.hear(UpstreamEvent("resume", json.dumps(running).encode()))
     return session, Progress(scored=state.get("scored", ""), heard=state.get("heard", ""))
 
 

