@@ -59,7 +59,7 @@ def main() -> int:
     options = parser.parse_args()
     video = options.kit / "videos" / f"{VIDEO}.mp4"
     if not video.is_file():
-        print(f"NOT RUN: no {video}. Name the kit with KIT=DIR or AMS_KIT=DIR.", file=sys.stderr)
+        print(f"NOT RUN: no {video}. Name the kit: make real-video KIT=DIR, or --kit DIR.", file=sys.stderr)
         return 2
     store = DirectoryStore(options.out / "models")
     teacher, student = import_models(options.kit, store)
@@ -74,6 +74,9 @@ def main() -> int:
     if finished.returncode != 0:
         return finished.returncode
     figures = json.loads(finished.stdout.splitlines()[-1])
+    if figures["adapted_miou"] is None:
+        print("no frame was scored; see the logs", file=sys.stderr)
+        return 1
     gain = figures["adapted_miou"] - figures["unadapted_miou"]
     print(f"gain {gain:.1f} points (at least {WANTED_GAIN} wanted), {figures['digest_mismatches']} digest mismatches")
     return 0 if gain >= WANTED_GAIN and figures["digest_mismatches"] == 0 else 1

@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ams.cli import app
+from ams.errors import AmsError
 from ams.models.store import DirectoryStore
 from worlds import networks
 from worlds.blocks import BlockStreet
@@ -44,7 +45,13 @@ def main() -> int:
         "run", "--video", str(video), "--teacher", teacher, "--student", student, "--models-dir", str(store.root),
         "--interval", "5", "--fraction", "0.3", "--learning-rate", "0.003", "--threads", "1", "--report", str(picture),
     ]  # fmt: skip
-    app([*arguments, "--json"] if options.json else arguments, standalone_mode=False)
+    try:
+        code = app([*arguments, "--json"] if options.json else arguments, standalone_mode=False)
+    except AmsError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 2
+    if code:
+        return int(code)
     console.print(f"The picture of it: {picture}")
     return 0
 

@@ -10,6 +10,7 @@ forbidden on managed servers.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -123,11 +124,21 @@ class RedisConnection:
 
     @contextmanager
     def _explained(self, command: str) -> Iterator[None]:
-        """What redis-py raises, as AMS's errors."""
+        """What redis-py raises, as AMS's errors; and a cancellation, also where redis-py has lost it.
+
+        redis-py sends under `asyncio.wait_for`, which before Python 3.12 forgets a cancellation that comes together
+        with the result: the task that was to end would go on for ever.
+        """
+        task = asyncio.current_task()
+        before = task.cancelling() if task else 0
         try:
             yield
         except (exceptions.RedisError, OSError) as error:
+            if task and task.cancelling() > before:
+                raise asyncio.CancelledError from error
             raise explain(error, command, self.place) from error
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError
 
 
 def refused_with(error: BrokerError, text: str) -> bool:

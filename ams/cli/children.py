@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +67,12 @@ class Child:
         """Process id."""
         return self._process.pid
 
-    def wait_ready(self, deadline_s: float) -> dict[str, Any]:
-        """The child's ready message. Raises ChildError with the end of its log if it does not come."""
+    def wait_ready(self, deadline_s: float, stopped: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+        """The child's ready message, empty once `stopped`. Raises ChildError with the end of its log if none comes."""
         end = time.monotonic() + deadline_s
         while time.monotonic() < end:
+            if stopped():
+                return {}
             for message in self.messages:
                 if message.get("ready"):
                     return message

@@ -28,6 +28,7 @@ class Progress:
         self._broker = broker
         self._sid = sid
         self._cursor = ""
+        self._clip_ids: set[str] = set()
         self.frames: list[FrameScore] = []
         self.clips: list[ClipScore] = []
         self.phases: list[PhaseRecord] = []
@@ -44,6 +45,9 @@ class Progress:
             self._cursor = entry.entry_id
             if entry.kind == "clip":
                 score = ClipScore.model_validate_json(entry.body)
+                if score.clip_id in self._clip_ids:
+                    continue  # an owner died between writing a score and noting that it did
+                self._clip_ids.add(score.clip_id)
                 self.clips.append(score)
                 self.frames.extend(score.frames)
             else:
@@ -52,12 +56,15 @@ class Progress:
         self.state = await self._broker.directory.state(self._sid)
 
     def miou(self, which: str) -> float | None:
-        """Mean over the last 30 s of stream of the sliding mIoU `adapted` or `unadapted`, 0 to 1."""
+        """Mean over the last 30 s of stream of the sliding mIoU `adapted` or `unadapted`, 0 to 1.
+
+        Over the same frames for both: those for which both are known.
+        """
         if not self.frames:
             return None
         since_s = self.frames[-1].t_s - LAST_S
-        values = [getattr(frame, which) for frame in self.frames if frame.t_s > since_s]
-        known = [value for value in values if value is not None]
+        recent = [frame for frame in self.frames if frame.t_s > since_s]
+        known = [getattr(f, which) for f in recent if f.adapted is not None and f.unadapted is not None]
         return fmean(known) if known else None
 
     def line(self) -> str:

@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +26,7 @@ from ams.cli.children import Child, Children
 from ams.cli.devices import hash_of
 from ams.cli.models import ModelsDir
 from ams.cli.progress import Progress, live_line, summary
-from ams.errors import BrokerUnavailableError, ConfigError, ModelError
+from ams.errors import AmsError, BrokerUnavailableError, ConfigError, ModelError
 from ams.ports import Broker
 
 READY_S = 120.0
@@ -172,7 +172,7 @@ async def _run(plan: Plan, *, as_json: bool, report: Path | None) -> bool:
     student, teacher = store.get(plan.student), store.get(plan.teacher)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
     async with _connected(plan.broker_url) as broker:
         token = secrets.token_urlsafe(32)
@@ -180,34 +180,54 @@ async def _run(plan: Plan, *, as_json: bool, report: Path | None) -> bool:
         store.put(student)
         store.put(teacher)
         progress = Progress(broker, plan.sid)
-        with Children(plan.log_dir) as children:
-            agent = await asyncio.to_thread(_start_all, plan, children, token, student.model_id, teacher.model_id)
-            await _watch(plan, children, agent, progress, stop)
-            if not stop.is_set():
-                await _wait_for_last_score(children, agent, progress, stop)
-            for child in reversed(children.all):
-                await asyncio.to_thread(child.stop)
-        await progress.refresh()
-        # Interrupted while it starts, the agent dies of our signal: that is no failure.
-        if agent.returncode not in (0, None) and not stop.is_set():
-            raise agent.failure("failed")
-        figures = summary(progress, next((m for m in reversed(agent.messages) if "frames" in m), {}))
+        try:
+            agent = await _play(plan, progress, stop, token, student.model_id, teacher.model_id)
+        finally:
+            await broker.devices.revoke(plan.device)
+        figures = summary(progress, next((m for m in reversed(agent.messages) if "frames" in m), {}) if agent else {})
+        if as_json:
+            print(json_module.dumps(figures), flush=True)
+        else:
+            for name, value in figures.items():
+                print(f"{name:>22}  {value}")
         if report is not None:
             from ams.cli.report import draw
 
             print(f"drawing {report}", file=sys.stderr)
-            await draw(report, broker, plan.sid, student, progress)
-        await broker.devices.revoke(plan.device)
-    if as_json:
-        print(json_module.dumps(figures), flush=True)
-    else:
-        for name, value in figures.items():
-            print(f"{name:>22}  {value}")
+            try:
+                await draw(report, broker, plan.sid, student, progress)
+            except AmsError as error:
+                if not stop.is_set():
+                    raise
+                print(f"no picture: {error}", file=sys.stderr)
     return stop.is_set()
 
 
-def _start_all(plan: Plan, children: Children, token: str, student_id: str, teacher_id: str) -> Child:
-    """Start the services side by side, wait for all, then start the agent; returns the agent."""
+async def _play(
+    plan: Plan, progress: Progress, stop: asyncio.Event, token: str, student_id: str, teacher_id: str
+) -> Child | None:
+    """Start everything, watch it to its end, stop it; returns the agent, None when stopped before it began."""
+    with Children(plan.log_dir) as children:
+        agent = await asyncio.to_thread(_start_all, plan, children, token, student_id, teacher_id, stop.is_set)
+        if agent is None:
+            return None
+        await _watch(plan, children, agent, progress, stop)
+        if not stop.is_set():
+            await _wait_for_last_score(children, agent, progress, stop)
+        for child in reversed(children.all):
+            await asyncio.to_thread(child.stop)
+    with contextlib.suppress(BrokerUnavailableError):  # then the figures are those of the last look
+        await progress.refresh()
+    # Interrupted while it starts, the agent dies of our signal: that is no failure.
+    if agent.returncode not in (0, None) and not stop.is_set():
+        raise agent.failure("failed")
+    return agent
+
+
+def _start_all(
+    plan: Plan, children: Children, token: str, student_id: str, teacher_id: str, stopped: Callable[[], bool]
+) -> Child | None:
+    """Start the services side by side, wait for all, then start the agent; returns it, None once `stopped`."""
     common = {"broker_url": plan.broker_url}
     models = {"models_dir": plan.models_dir}
     speed = {"speed": plan.speed}
@@ -223,9 +243,10 @@ def _start_all(plan: Plan, children: Children, token: str, student_id: str, teac
         "trainer", "services.trainer",
         {**common, **models, **speed, **plan.trainer, "threads": plan.threads}, threads=plan.threads, nice=10,
     )  # fmt: skip
-    port = gateway.wait_ready(READY_S)["port"]
-    labeler.wait_ready(READY_S)
-    trainer.wait_ready(READY_S)
+    ready = [service.wait_ready(READY_S, stopped) for service in (gateway, labeler, trainer)]
+    if stopped():
+        return None
+    port = ready[0]["port"]
     return children.start(
         "agent", "edge_agent",
         {
@@ -264,5 +285,6 @@ async def _wait_for_last_score(children: Children, agent: Child, progress: Progr
     end = time.monotonic() + LAST_SCORE_S
     while progress.clips_seen < sent and time.monotonic() < end and not stop.is_set():
         children.check(except_for=agent)
-        await progress.refresh()
+        with contextlib.suppress(BrokerUnavailableError):
+            await progress.refresh()
         await asyncio.sleep(0.5)

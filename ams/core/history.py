@@ -67,8 +67,8 @@ class VersionHistory:
         """
         if patch.target <= self.version:
             return
-        start, at = (self._version0, 0) if patch.is_keyframe else (self._latest, self.version)
-        weights = patch.apply(start, self._layout, model_id=self._model_id, version=at)
+        start = self.weights_at(patch.base)
+        weights = patch.apply(start, self._layout, model_id=self._model_id, version=patch.base)
         self._remember(patch.target, self.version, Delta.between(self._latest, weights))
         self._latest, self.version = weights, patch.target
 

@@ -46,6 +46,11 @@ class FrameRef:
     index: int
 
 
+def entry_order(entry_id: str) -> tuple[int, ...]:
+    """Key that orders entry ids of a stream, `<milliseconds>-<n>`."""
+    return tuple(int(part) for part in entry_id.split("-"))
+
+
 class Horizon:
     """Labelled clips in order of capture; at least the newest one is always kept."""
 
@@ -96,6 +101,16 @@ class Horizon:
         self._seen[clip_id] = None
         while len(self._seen) > REMEMBERED_CLIPS:
             self._seen.popitem(last=False)
+
+    def has_seen(self, clip_id: str) -> bool:
+        """Whether this clip was taken in before, held still or not."""
+        return clip_id in self._seen
+
+    @property
+    def first_entry_id(self) -> str:
+        """The oldest entry of the durable log that is still needed; after an outage not the oldest clip's."""
+        held = [clip.entry_id for clip in self._clips if clip.entry_id]
+        return min(held, key=entry_order) if held else ""
 
     def hold_out(self) -> HoldOut:
         """How the newest clip is split between judging and training (`ams.core.gating`)."""

@@ -22,6 +22,14 @@ class StreamTime:
     _offset_s: float = 0.0
     _latest_s: float = field(default=float("-inf"))
 
+    def snapshot(self) -> tuple[str, float, float]:
+        """Boot, offset and latest time, for the next owner of the session."""
+        return self._boot_id, self._offset_s, self._latest_s
+
+    def restore(self, boot_id: str, offset_s: float, latest_s: float) -> None:
+        """Go on with what an earlier owner estimated, so that no frame changes its place in time."""
+        self._boot_id, self._offset_s, self._latest_s = boot_id, offset_s, latest_s
+
     def to_server(self, boot_id: str, sent_ns: int, times_ns: Sequence[int], now_s: float) -> tuple[float, ...]:
         """Capture times of a clip's frames in server seconds.
 

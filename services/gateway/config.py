@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ams.telemetry import LogFormat
+from ams.telemetry import LogFormat, LogLevel
 
 LARGEST_CLIP_BYTES = 1 << 26
 
@@ -42,5 +42,5 @@ class GatewaySettings(BaseSettings):
     speed: float = Field(
         default=1.0, gt=0, le=100, description="Stream seconds per real second; the gateway itself has no stream time."
     )
-    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_level: LogLevel = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     log_format: LogFormat = Field(default="text", description="text for people, json for machines.")

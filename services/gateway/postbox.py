@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 
-from ams.errors import BrokerUnavailableError
+from ams.errors import BrokerError
 from ams.ports import Broker, UpstreamEvent
 from services.gateway.metrics import GatewayMetrics
 
@@ -50,18 +50,19 @@ class Postbox:
         self._events.append(UpstreamEvent(kind, body))
 
     async def flush(self) -> None:
-        """Give everything to the broker, in order. Raises BrokerUnavailableError and keeps the rest for next time."""
-        now_s = time.monotonic()
-        if now_s - self._touched_s >= TOUCH_EVERY_S:
-            await self._broker.directory.touch(self._sid, time.time())
-            self._touched_s = now_s
+        """Give everything to the broker, in order. Raises BrokerError and keeps the rest for next time."""
         if self._fields:
             fields, self._fields = self._fields, {}
             try:
                 await self._broker.directory.update(self._sid, fields)
-            except BrokerUnavailableError:
+            except BrokerError:
                 self._fields = fields | self._fields
                 raise
+        # After the fields: who finds the session in the directory must find its state.
+        now_s = time.monotonic()
+        if now_s - self._touched_s >= TOUCH_EVERY_S:
+            await self._broker.directory.touch(self._sid, time.time())
+            self._touched_s = now_s
         while self._events:
             event = self._events[0]
             await self._broker.upstream.post(self._sid, event)

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ams.telemetry import LogFormat
+from ams.telemetry import LogFormat, LogLevel
 
 
 class LabelerSettings(BaseSettings):
@@ -44,5 +44,5 @@ class LabelerSettings(BaseSettings):
     )
     metrics_port: int = Field(default=0, ge=0, le=65_535, description="Port of /metrics; 0 for none.")
     metrics_host: str = Field(default="127.0.0.1", description="Address of /metrics.")
-    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_level: LogLevel = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     log_format: LogFormat = Field(default="text", description="text for people, json for machines.")

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from ams.broker import connect
 from ams.clock import ScaledClock
-from ams.errors import AmsError, ConfigError
+from ams.errors import AmsError
 from ams.models.store import DirectoryStore
 from ams.settings import explain, parse
 from ams.telemetry import configure_logging, serve_metrics
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValidationError as error:
         print(f"trainer: {explain(error)}", file=sys.stderr)
         return 2
-    except (ConfigError, AmsError) as error:
+    except AmsError as error:
         print(f"trainer: {error}", file=sys.stderr)
         return 2
     return 0

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import collections
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from ams.core.score import ClipScore
+
+if TYPE_CHECKING:
+    from services.trainer.session import Session
+
+Totals = tuple[int, int, collections.Counter[str]]
 
 PHASE_SECONDS_BUCKETS = (0.1, 0.3, 1, 3, 10, 30, 100)
 PATCH_BYTES_BUCKETS = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
@@ -67,6 +76,34 @@ class TrainerMetrics:
         self.broker_errors = Counter(
             "ams_broker_errors", "Operations that failed since the broker was away.", registry=self.registry
         )
+
+    def observe_score(self, sid: str, score: ClipScore) -> None:
+        """Take note of a scored clip."""
+        self.frames.labels("scored").inc(len(score.frames) - score.unscored)
+        self.frames.labels("unscored").inc(score.unscored)
+        last = score.frames[-1]
+        for gauge, value in (
+            (self.adapted_miou, last.adapted),
+            (self.unadapted_miou, last.unadapted),
+            (self.agreement, score.agreement),
+            (self.phi, score.phi),
+        ):
+            if value is not None:
+                gauge.labels(sid).set(value)
+
+    def observe_session(self, session: Session) -> None:
+        """Set the gauges of a session."""
+        self.sampling_hz.labels(session.sid).set(session.sampling.hz)
+        self.interval_s.labels(session.sid).set(session.interval.interval_s)
+        self.version.labels(session.sid).set(session.history.version)
+        self.horizon_bytes.labels(session.sid).set(session.horizon.bytes)
+
+    def count_news(self, before: Totals, after: Totals) -> None:
+        """Count what was added to a session's totals of digest mismatches, unusable clips and refusals by reason."""
+        self.digest_mismatches.inc(max(0, after[0] - before[0]))
+        self.unusable_clips.inc(max(0, after[1] - before[1]))
+        for reason, count in (after[2] - before[2]).items():
+            self.refusals.labels(reason).inc(count)
 
     def forget(self, sid: str) -> None:
         """Drop the series of a session."""

@@ -1,41 +1,33 @@
-"""The trainer's shell: finds sessions, owns them under leases, feeds them from the broker and publishes.
+"""The trainer's shell: finds sessions, gives each a worker, renews their leases, passes rings on.
 
-One task per owned session, one thread in which all training and scoring happens, one task that renews leases. All
-decisions are made in `session`; this file reads, writes and retries. When the broker is away every task waits and
-goes on; nothing that a session decided is lost, it stays in `outgoing` until it is appended.
+One task per owned session, one thread in which all training and scoring happens. A session that breaks is logged and
+tried again after a while; it never takes the others with it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
-from ams.core.score import ClipScore, PhaseRecord
-from ams.errors import BrokerUnavailableError, FencedError, ModelError
+from ams.errors import BrokerError, FencedError, ModelError
 from ams.models.store import DirectoryStore
-from ams.ports import Broker, Clock, Lease
+from ams.ports import Broker, Clock
 from services.trainer.config import TrainerSettings
 from services.trainer.metrics import TrainerMetrics
-from services.trainer.ownership import StudentShelf, append, keep_on, take_over
-from services.trainer.session import Session
+from services.trainer.ownership import StudentShelf
+from services.trainer.worker import SessionWorker, StoppedError
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 RETRY_REAL_S = 1.0
-LABELLED_AT_ONCE = 4
-"""Clips read per turn: each is decoded and scored, so a long backlog must not delay the device's events."""
+MODEL_PAUSE_REAL_S = 60.0
+"""When to look again whether a student that could not be loaded can be now."""
 
-
-def _later(entry_id: str, than: str) -> bool:
-    """Order of two entry ids of a stream, `<milliseconds>-<n>`."""
-    left, right = (tuple(int(part) for part in text.split("-")) for text in (entry_id, than))
-    return left > right
+BROKEN_PAUSE_REAL_S = 10.0
+"""When to try a session again that broke."""
 
 
 class TrainerService:
@@ -49,266 +41,102 @@ class TrainerService:
         self._clock = clock
         self._settings = settings
         self._metrics = metrics
-        self._name = settings.name
-        self._owned: dict[str, Lease] = {}
-        self._wake: dict[str, asyncio.Event] = {}
-        self._unusable: set[str] = set()
+        self._workers: dict[str, SessionWorker] = {}
+        self._not_before: dict[str, float] = {}
         self._stopping = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="training")
 
     def stop(self) -> None:
         """Ask `run` to finish; a phase that is under way ends at its next step."""
         self._stopping.set()
-        for event in self._wake.values():
-            event.set()
+        for worker in self._workers.values():
+            worker.ring()
 
     async def run(self) -> None:
         """Own and train sessions until `stop`."""
         async with asyncio.TaskGroup() as tasks:
             helpers = [tasks.create_task(self._listen()), tasks.create_task(self._renew())]
-            while not self._stopping.is_set():
-                try:
-                    await self._claim(tasks)
-                except BrokerUnavailableError as error:
-                    self._broker_away(error)
-                await self._pause(self._settings.sweep_real_s)
-            for helper in helpers:
+            async with asyncio.TaskGroup() as sessions:
+                while not self._stopping.is_set():
+                    try:
+                        await self._sweep(sessions)
+                    except BrokerError as error:
+                        self._broker_failed(error)
+                    await self._pause(self._settings.sweep_real_s)
+            for helper in helpers:  # only now: leases are kept until their sessions are handed over
                 helper.cancel()
         self._thread.shutdown(cancel_futures=True)
 
-    # -- ownership ---------------------------------------------------------------------------------------------
-
-    async def _claim(self, tasks: asyncio.TaskGroup) -> None:
-        """Take every live session that nobody owns, up to our limit."""
+    async def _sweep(self, sessions: asyncio.TaskGroup) -> None:
+        """Take every live session that nobody owns, up to our limit; let go of those that are silent."""
         since = time.time() - self._settings.idle_session_real_s
-        for sid in await self._broker.directory.seen_since(since):
-            if sid in self._owned or sid in self._unusable or len(self._owned) >= self._settings.max_sessions:
+        seen = await self._broker.directory.seen_since(since)
+        now_s = time.monotonic()
+        self._not_before = {sid: at_s for sid, at_s in self._not_before.items() if at_s > now_s}
+        for sid in self._workers.keys() - set(seen):
+            log.info("%s: silent, let go", sid)
+            self._workers[sid].idle = True
+            self._workers[sid].ring()
+        for sid in seen:
+            if sid in self._workers or sid in self._not_before or len(self._workers) >= self._settings.max_sessions:
                 continue
-            lease = await self._broker.leases.acquire(sid, self._name, ttl_s=self._settings.lease_ttl_real_s)
-            if lease is not None:
-                self._owned[sid] = lease
-                self._wake[sid] = asyncio.Event()
-                tasks.create_task(self._serve(lease), name=sid)
-                self._metrics.sessions.set(len(self._owned))
-
-    async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.lease_ttl_real_s / 3)
-            for sid, lease in list(self._owned.items()):
-                try:
-                    if not await self._broker.leases.renew(lease, ttl_s=self._settings.lease_ttl_real_s):
-                        await self._reacquire(sid)
-                except BrokerUnavailableError as error:
-                    self._broker_away(error)
-
-    async def _reacquire(self, sid: str) -> None:
-        """A lease ran out, say because the broker was away: take it again, or let the session go."""
-        lease = await self._broker.leases.acquire(sid, self._name, ttl_s=self._settings.lease_ttl_real_s)
-        if lease is None:
-            log.warning("%s: another trainer owns it now", sid)
-            self._owned.pop(sid, None)
-        else:
-            self._owned[sid] = lease
-        self._wake[sid].set()
-
-    async def _listen(self) -> None:
-        while True:
-            try:
-                rung = await self._broker.bell.wait(self._name, wait_s=1.0)
-            except BrokerUnavailableError as error:
-                self._broker_away(error)
-                await asyncio.sleep(RETRY_REAL_S)
+            lease = await self._broker.leases.acquire(sid, self._settings.name, ttl_s=self._settings.lease_ttl_real_s)
+            if lease is None:
                 continue
-            for sid in rung & self._wake.keys():
-                self._wake[sid].set()
+            worker = SessionWorker(
+                lease, self._broker, self._shelf, self._clock, self._settings, self._metrics,
+                in_thread=self._in_thread, stopping=self._stopping,
+            )  # fmt: skip
+            self._workers[sid] = worker
+            self._metrics.sessions.set(len(self._workers))
+            sessions.create_task(self._tend(worker), name=sid)
 
-    # -- one session -------------------------------------------------------------------------------------------
-
-    async def _serve(self, lease: Lease) -> None:
-        """Own one session until it is lost, idle or we stop."""
-        sid = lease.sid
+    async def _tend(self, worker: SessionWorker) -> None:
+        """Run a worker to its end, whatever that is."""
+        sid, pause_s = worker.sid, 0.0
         try:
-            await self._serve_until_lost(lease)
+            await worker.run()
+        except StoppedError:
+            log.info("%s: handed over", sid)
         except FencedError:
             log.warning("%s: fenced off, another trainer goes on from what is published", sid)
         except ModelError as error:
             log.error("%s: cannot be trained: %s", sid, error)
-            self._unusable.add(sid)
-            reason = str(error)
-            await self._patiently(lambda: self._notify(sid, "model", reason))
+            pause_s = MODEL_PAUSE_REAL_S
+            try:
+                await worker.notify("model", str(error))
+            except BrokerError as away:
+                self._broker_failed(away)
+        except Exception:  # one session's bug or lack of memory must not stop the others
+            log.exception("%s: broke, it is tried again in %.0f s", sid, BROKEN_PAUSE_REAL_S)
+            pause_s = BROKEN_PAUSE_REAL_S
         finally:
-            owned = self._owned.pop(sid, None)
-            self._wake.pop(sid, None)
-            self._metrics.forget(sid)
-            self._metrics.sessions.set(len(self._owned))
-            if owned is not None:
+            self._workers.pop(sid, None)
+            self._not_before[sid] = time.monotonic() + pause_s
+            self._metrics.sessions.set(len(self._workers))
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.lease_ttl_real_s / 3)
+            for worker in list(self._workers.values()):
                 try:
-                    await self._broker.leases.release(owned)
-                except BrokerUnavailableError as error:
-                    self._broker_away(error)
+                    await worker.renew()
+                except BrokerError as error:
+                    self._broker_failed(error)
 
-    async def _serve_until_lost(self, lease: Lease) -> None:
-        sid = lease.sid
-        state = await self._patiently(lambda: self._broker.directory.state(sid))
-        model_id = state.get("model_id", "")
-        bundle, student = await self._in_thread(lambda: self._shelf.get(model_id))
-        session, last = await self._patiently(lambda: take_over(self._broker, lease, bundle, student, self._settings))
-        log.info("%s: owned with fence %d at version %d", sid, lease.fence, session.history.version)
-        labelled_cursor, up_cursor, quiet_since = "", last.heard, time.monotonic()
-        while sid in self._owned and not self._stopping.is_set():
+    async def _listen(self) -> None:
+        while True:
             try:
-                if self._owned[sid].fence != session.fence:  # the lease lapsed and was taken again
-                    await keep_on(self._broker, self._owned[sid], session)
-                events = await self._broker.upstream.read(sid, after=up_cursor)
-                for event in events:
-                    session.hear(event)
-                    up_cursor = event.entry_id
-                    quiet_since = time.monotonic()
-                await self._publish(session)
-                if events:  # only now: what was decided on hearing them is published
-                    await self._broker.directory.update(sid, {"heard": up_cursor})
-                clips = await self._broker.labelled.read(sid, after=labelled_cursor, count=LABELLED_AT_ONCE)
-                for clip in clips:
-                    fresh = not last.scored or _later(clip.entry_id, last.scored)
-                    now_s = self._clock.now_s()
-                    score = await self._in_thread(lambda c=clip, n=now_s, f=fresh: session.take(c, n, scored=f))  # type: ignore[misc]
-                    labelled_cursor = clip.entry_id
-                    quiet_since = time.monotonic()
-                    if score is not None:
-                        await self._report_score(session, score, clip.entry_id)
-                if not clips and session.phase_due(self._clock.now_s()):
-                    await self._train(session)
-                    await self._publish(session)
-                    await self._trim(session)
-                await self._export(session)
-            except BrokerUnavailableError as error:
-                self._broker_away(error)
-                await self._pause(RETRY_REAL_S)
+                rung = await self._broker.bell.wait(self._settings.name, wait_s=1.0)
+            except BrokerError as error:
+                self._broker_failed(error)
+                await asyncio.sleep(RETRY_REAL_S)
                 continue
-            if time.monotonic() - quiet_since > self._settings.idle_session_real_s:
-                log.info("%s: silent, let go", sid)
-                return
-            if not clips:
-                await self._wait_for_ring(sid)
+            for sid in rung & self._workers.keys():
+                self._workers[sid].ring()
 
-    async def _train(self, session: Session) -> None:
-        now_s = self._clock.now_s()
-        try:
-            record = await self._in_thread(
-                lambda: session.run_phase(now_s, time.monotonic, should_stop=self._stopping.is_set)
-            )
-        except ModelError as error:
-            self._metrics.phases.labels("failed").inc()
-            log.error("%s: training phase failed, nothing is published: %s", session.sid, error)
-            return
-        if record is None:
-            return
-        result = "published" if record.published else "refused"
-        self._metrics.phases.labels(result).inc()
-        self._metrics.phase_seconds.observe(record.seconds)
-        if record.published:
-            self._metrics.patch_bytes.observe(record.patch_bytes)
-        log.info(
-            "%s: phase of %d steps in %.1f s, loss %.3f to %.3f, held-out gain %+.3f: %s (version %d, %d bytes)",
-            session.sid, record.steps, record.seconds, record.loss_first, record.loss_last, record.gain, result,
-            record.version, record.patch_bytes,
-        )  # fmt: skip
-        await self._report_phase(session, record)
-
-    async def _publish(self, session: Session) -> None:
-        """Append what the session decided, in order; what could not be appended stays for the next turn."""
-        if not session.outgoing:
-            return
-        while session.outgoing:
-            await append(self._broker, session.sid, session.outgoing[0])
-            session.outgoing.popleft()
-        await self._ring_gateway(session.sid, {"rates": session.rates.model_dump_json()})
-
-    async def _trim(self, session: Session) -> None:
-        """Drop from the durable logs what no owner will need again."""
-        oldest = session.horizon.oldest
-        if oldest is not None:
-            await self._broker.labelled.trim(session.sid, before=oldest.entry_id)
-        entries = await self._broker.patches.read(session.sid, count=10_000)
-        keyframes = [entry.entry_id for entry in entries if entry.kind == "keyframe"]
-        if keyframes:
-            await self._broker.patches.trim(session.sid, before=keyframes[-1])
-
-    # -- telling -----------------------------------------------------------------------------------------------
-
-    async def _report_score(self, session: Session, score: ClipScore, entry_id: str) -> None:
-        await self._broker.scores.append(session.sid, "clip", score.model_dump_json().encode())
-        await self._broker.directory.update(session.sid, {"scored": entry_id, "score": score.model_dump_json()})
-        self._metrics.frames.labels("scored").inc(len(score.frames) - score.unscored)
-        self._metrics.frames.labels("unscored").inc(score.unscored)
-        last = score.frames[-1]
-        for gauge, value in (
-            (self._metrics.adapted_miou, last.adapted),
-            (self._metrics.unadapted_miou, last.unadapted),
-            (self._metrics.agreement, score.agreement),
-            (self._metrics.phi, score.phi),
-        ):
-            if value is not None:
-                gauge.labels(session.sid).set(value)
-
-    async def _report_phase(self, session: Session, record: PhaseRecord) -> None:
-        await self._broker.scores.append(session.sid, "phase", record.model_dump_json().encode())
-        await self._ring_gateway(
-            session.sid, {"rates": session.rates.model_dump_json(), "phase": record.model_dump_json()}
-        )
-
-    async def _notify(self, sid: str, code: str, text: str) -> None:
-        await self._ring_gateway(sid, {"notice": json.dumps({"code": code, "text": text[:500]})})
-
-    async def _ring_gateway(self, sid: str, fields: dict[str, str]) -> None:
-        await self._broker.directory.update(sid, fields)
-        gateway = (await self._broker.directory.state(sid)).get("gateway")
-        if gateway:
-            await self._broker.bell.ring(gateway, sid)
-
-    async def _export(self, session: Session) -> None:
-        """Gauges and counters of a session; the totals also go into its state, where people look."""
-        sid, metrics = session.sid, self._metrics
-        metrics.sampling_hz.labels(sid).set(session.sampling.hz)
-        metrics.interval_s.labels(sid).set(session.interval.interval_s)
-        metrics.version.labels(sid).set(session.history.version)
-        metrics.horizon_bytes.labels(sid).set(session.horizon.bytes)
-        news = session.counts.take_news()
-        if not news:
-            return
-        metrics.digest_mismatches.inc(news.digest_mismatches)
-        metrics.unusable_clips.inc(news.unusable_clips)
-        for reason, count in news.refusals.items():
-            metrics.refusals.labels(reason).inc(count)
-        totals = session.counts
-        await self._broker.directory.update(
-            sid,
-            {"digest_mismatches": str(totals.digest_mismatches), "unusable_clips": str(totals.unusable_clips)},
-        )
-
-    # -- waiting -----------------------------------------------------------------------------------------------
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
+    async def _in_thread(self, work: Callable[[], object]) -> object:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
-    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do something on the broker, again and again while it is away. Raises FencedError once we stop."""
-        while not self._stopping.is_set():
-            try:
-                return await work()
-            except BrokerUnavailableError as error:
-                self._broker_away(error)
-                await self._pause(RETRY_REAL_S)
-        raise FencedError("the trainer is stopping")
-
-    async def _wait_for_ring(self, sid: str) -> None:
-        """Until the bell rings for this session, or a slow sweep is due."""
-        event = self._wake[sid]
-        try:
-            await asyncio.wait_for(event.wait(), self._settings.sweep_real_s)
-        except TimeoutError:
-            return
-        event.clear()
 
     async def _pause(self, real_s: float) -> None:
         try:
@@ -316,6 +144,6 @@ class TrainerService:
         except TimeoutError:
             return
 
-    def _broker_away(self, error: BrokerUnavailableError) -> None:
+    def _broker_failed(self, error: BrokerError) -> None:
         self._metrics.broker_errors.inc()
-        log.warning("broker is away, trying again: %s", error)
+        log.warning("broker is away or refuses, trying again: %s", error)

@@ -1,30 +1,27 @@
 """One session of the trainer: a student that learns a stream, and the record of what its device runs.
 
 Takes labelled clips and events from the device in, gives scores, rates and patches out. No I/O and no asyncio:
-`services.trainer.service` reads and writes the broker, and calls the heavy methods (`take`, `run_phase`) in the
-training thread. Publishing is two steps on purpose: `outgoing` holds what is decided, the service appends it.
+`services.trainer.worker` reads and writes the broker, and calls the heavy methods (`take`, `run_phase`) in the
+training thread. Publishing is two steps on purpose: the publisher holds what is decided, the worker appends it.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from pydantic import ValidationError
 
 from ams.core import label_map
 from ams.core.gating import Gate
-from ams.core.history import VersionHistory
 from ams.core.horizon import FrameRef, Horizon, HorizonClip
 from ams.core.interval import TrainingInterval
 from ams.core.label_map import LabelMaps
 from ams.core.messages import Clip, Rates, Refused
 from ams.core.metrics import ConfusionMatrix, confusion
-from ams.core.patch import Patch
 from ams.core.quantiser import Quantiser
 from ams.core.sampling import SamplingRate
 from ams.core.score import ClipScore, PhaseRecord
@@ -35,36 +32,28 @@ from ams.learn.adam import MaskedAdam
 from ams.learn.phase import DistillationPhase, PhaseSettings
 from ams.learn.student import Student
 from ams.models.bundle import ModelBundle
-from ams.ports import LabelledClip, PatchEntry, UpstreamEvent
+from ams.ports import LabelledClip, UpstreamEvent
 from ams.video import decode_clip, resize
 from services.trainer.config import TrainerSettings
+from services.trainer.publisher import Publisher
 from services.trainer.scoring import FramesNHWC, Scorer
 
 log = logging.getLogger(__name__)
 
-KEYFRAME_EVERY = 64
-"""Patches after which a keyframe replaces the chain in the log."""
+MAX_CLIP_INTERVAL_S = 600.0
+"""The longest interval that a device can be asked for."""
 
 
-@dataclass
-class Counts:
-    """Totals since the session was taken over."""
+@dataclass(frozen=True)
+class Snapshot:
+    """What of a session outlives its owner beside the logs: the clock's line and the controllers."""
 
-    digest_mismatches: int = 0
-    unusable_clips: int = 0
-    refusals: Counter[str] = field(default_factory=Counter)
-    _told: Counts | None = None
-
-    def take_news(self) -> Counts | None:
-        """What was added since the last call, or None."""
-        told = self._told or Counts()
-        news = Counts(
-            self.digest_mismatches - told.digest_mismatches,
-            self.unusable_clips - told.unusable_clips,
-            self.refusals - told.refusals,
-        )
-        self._told = Counts(self.digest_mismatches, self.unusable_clips, self.refusals.copy())
-        return news if news.digest_mismatches or news.unusable_clips or news.refusals else None
+    boot_id: str
+    offset_s: float
+    latest_s: float
+    sampling_hz: float
+    interval_s: float
+    slowed: bool
 
 
 class Session:
@@ -72,7 +61,7 @@ class Session:
 
     def __init__(self, sid: str, fence: int, bundle: ModelBundle, student: Student, settings: TrainerSettings) -> None:
         self.sid = sid
-        self.fence = fence
+        self.model_id = bundle.model_id
         self.settings = settings
         self._stream = sid.partition("/")[2]
         self._bundle = bundle
@@ -80,7 +69,8 @@ class Session:
         self._student = student
         self._subset = bundle.card.subset_indices
         self._classes = len(bundle.card.classes)
-        self.history = VersionHistory(self._layout, bundle.model_id, bundle.version0)
+        self.publisher = Publisher(sid, fence, bundle)
+        self.history = self.publisher.history
         self.horizon = Horizon(span_s=settings.horizon_s, max_bytes=settings.horizon_bytes)
         self.scorer = Scorer(student, self.history, classes=self._classes, subset=self._subset)
         self.sampling = SamplingRate(hz=settings.max_sampling_hz, max_hz=settings.max_sampling_hz)
@@ -94,9 +84,7 @@ class Session:
         self._phis: list[float] = []
         self._fresh = False
         self._last_phase_s: float | None = None
-        self._since_keyframe = 0
-        self.outgoing: deque[PatchEntry] = deque()
-        self.counts = Counts()
+        self.unusable_clips = 0
 
     @property
     def rates(self) -> Rates:
@@ -104,58 +92,35 @@ class Session:
         return Rates(
             stream=self._stream,
             sampling_hz=self.sampling.hz,
-            clip_interval_s=self.interval.interval_s,
+            clip_interval_s=min(self.interval.interval_s, MAX_CLIP_INTERVAL_S),
             uplink_kbps=self.settings.uplink_kbps,
         )
 
-    # -- taking over -------------------------------------------------------------------------------------------
+    def snapshot(self) -> Snapshot:
+        """What the next owner goes on with."""
+        return Snapshot(*self._time.snapshot(), self.sampling.hz, self.interval.interval_s, self.interval.slowed)
 
-    def replay(self, entry: PatchEntry) -> None:
-        """Rebuild the record from an entry of the patch log. Raises PatchError when it does not fit."""
-        if entry.kind == "takeover":
-            return
-        self.history.replay(Patch.decode(entry.patch, self._layout))
-        self._since_keyframe = 0 if entry.kind == "keyframe" else self._since_keyframe + 1
-
-    # -- the device's word -------------------------------------------------------------------------------------
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on where an earlier owner stopped."""
+        self._time.restore(snapshot.boot_id, snapshot.offset_s, snapshot.latest_s)
+        self.sampling.hz = snapshot.sampling_hz
+        self.interval.interval_s, self.interval.slowed = snapshot.interval_s, snapshot.slowed
 
     def hear(self, event: UpstreamEvent) -> None:
-        """Take note of an event from the device; may add to `outgoing`."""
+        """Take note of an event from the device; the publisher may decide to answer."""
         try:
-            body = json.loads(event.body)
-            if event.kind in ("applied", "resume"):
-                self._hear_version(
-                    int(body["version"]), str(body["digest"]), log_reaches=bool(body.get("log_reaches", True))
+            if event.kind == "refused":
+                self.publisher.heard_refusal(Refused.model_validate_json(event.body))
+            elif event.kind in ("applied", "resume"):
+                body = json.loads(event.body)
+                self.publisher.heard_running(
+                    int(body["version"]),
+                    bytes.fromhex(body["digest"]),
+                    connected=event.kind == "resume",
+                    log_reaches=bool(body.get("log_reaches", True)),
                 )
-            elif event.kind == "refused":
-                self._hear_refusal(Refused.model_validate(body))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             log.warning("%s: event %s is malformed and was skipped: %s", self.sid, event.kind, error)
-
-    def _hear_version(self, version: int, digest: str, *, log_reaches: bool) -> None:
-        if self.history.acknowledge(version, bytes.fromhex(digest)):
-            if not log_reaches and version < self.history.version:
-                self.outgoing.append(self._entry(self.history.rebase(version)))
-            return
-        if self.history.knows(version):
-            self.counts.digest_mismatches += 1
-            log.error("%s: device runs version %d with another digest; it gets a keyframe", self.sid, version)
-        else:
-            log.warning("%s: device runs version %d, which is not on record; it gets a keyframe", self.sid, version)
-        self.publish_keyframe(above=version)
-
-    def _hear_refusal(self, refused: Refused) -> None:
-        self.counts.refusals[refused.reason] += 1
-        log.warning("%s: device refused version %d: %s", self.sid, refused.version, refused.text or refused.reason)
-        running = refused.running_version
-        if not self.history.acknowledge(running, bytes.fromhex(refused.running_digest)):
-            self.publish_keyframe(above=max(running, refused.version))
-        elif refused.reason in ("canary", "backend"):
-            # The weights themselves are at fault: go back to what ran well.
-            self.outgoing.append(self._entry(self.history.roll_back(running)))
-            self.outgoing.append(self._entry(self.history.rebase(running)))
-        elif running < self.history.version:
-            self.outgoing.append(self._entry(self.history.rebase(running)))
 
     # -- labelled clips ----------------------------------------------------------------------------------------
 
@@ -166,7 +131,9 @@ class Session:
         clips that the last one has scored.
         """
         if labelled.error:
-            self.counts.unusable_clips += 1
+            self.unusable_clips += 1
+            return None
+        if self.horizon.has_seen(labelled.clip_id):
             return None
         try:
             clip = Clip.model_validate_json(labelled.meta)
@@ -174,7 +141,7 @@ class Session:
                 raise ModelError("clip belongs to another model or id")
             frames_NHWC, labels_NHW = self._decode(clip, labelled.payload, labelled.labels)
         except (AmsError, ValidationError) as error:
-            self.counts.unusable_clips += 1
+            self.unusable_clips += 1
             log.warning("%s: labelled clip %s cannot be used: %s", self.sid, labelled.clip_id, error)
             return None
         times_s = self._time.to_server(clip.boot_id, clip.sent_ns, [f.t_ns for f in clip.frames], now_s)
@@ -182,6 +149,8 @@ class Session:
             HorizonClip(clip.clip_id, times_s, labelled.meta, labelled.payload, labelled.labels, labelled.entry_id)
         )
         if not added:
+            self.unusable_clips += 1
+            log.warning("%s: clip %s is too old or overlaps another, it is left out", self.sid, clip.clip_id)
             return None
         self._fresh = True
         if not scored:
@@ -219,7 +188,7 @@ class Session:
     def run_phase(
         self, now_s: float, timer: Callable[[], float], should_stop: Callable[[], bool] = lambda: False
     ) -> PhaseRecord | None:
-        """Train, judge on held-out frames, and decide. A published patch lies in `outgoing`. Heavy.
+        """Train, judge on held-out frames, and decide. A published patch lies with the publisher. Heavy.
 
         None when it was asked to stop before it was done: half a phase is not published.
 
@@ -246,12 +215,7 @@ class Session:
         publish = verdict.publish and len(delta) > 0
         patch_bytes = 0
         if publish:
-            entry = self._entry(self.history.publish(delta))
-            patch_bytes = len(entry.patch)
-            self.outgoing.append(entry)
-            self._since_keyframe += 1
-            if self._since_keyframe >= KEYFRAME_EVERY:
-                self.publish_keyframe()
+            patch_bytes = len(self.publisher.publish(delta).patch)
         return PhaseRecord(
             t_s=now_s,
             seconds=timer() - started,
@@ -302,20 +266,3 @@ class Session:
 
     def _decode_held(self, held: HorizonClip) -> tuple[FramesNHWC, LabelMaps]:
         return self._decode(Clip.model_validate_json(held.meta), held.payload, held.labels)
-
-    # -- publishing --------------------------------------------------------------------------------------------
-
-    def publish_keyframe(self, *, above: int = 0) -> None:
-        """Decide on a keyframe of the newest weights, as a version larger than `above`."""
-        self.outgoing.append(self._entry(self.history.keyframe(above=above)))
-        self._since_keyframe = 0
-
-    def _entry(self, patch: Patch) -> PatchEntry:
-        return PatchEntry(
-            kind="keyframe" if patch.is_keyframe else "patch",
-            fence=self.fence,
-            base=patch.base,
-            version=patch.target,
-            digest=patch.digest.hex(),
-            patch=patch.encode(self._layout),
-        )

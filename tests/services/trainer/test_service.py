@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ from ams.broker.memory import new_memory
 from ams.clock import ScaledClock
 from ams.core.patch import Patch
 from ams.core.score import ClipScore, PhaseRecord
-from ams.errors import FencedError
+from ams.errors import BrokerUnavailableError, FencedError
 from ams.learn.student import Student
 from ams.models.bundle import ModelBundle
 from ams.models.store import DirectoryStore
@@ -24,7 +25,8 @@ from services.trainer.metrics import TrainerMetrics
 from services.trainer.ownership import append, keep_on, take_over
 from services.trainer.service import TrainerService
 from services.trainer.session import Session
-from tests.services.trainer.conftest import SID, MakeClip
+from tests.services.trainer.conftest import SID, STREET, MakeClip
+from worlds import networks
 
 pytestmark = pytest.mark.anyio
 
@@ -132,9 +134,9 @@ async def test_the_old_owner_is_fenced_off(
 ) -> None:
     old, _ = await take_over(broker, Lease(SID, "t1", 1), bundle, student, settings)
     await take_over(broker, Lease(SID, "t2", 2), bundle, student, settings)
-    old.publish_keyframe(above=0)
+    old.publisher.publish_keyframe(above=0)
     with pytest.raises(FencedError):
-        await append(broker, SID, old.outgoing[0])
+        await append(broker, SID, old.publisher.outgoing[0])
 
 
 async def test_an_heir_knows_what_the_device_has_answered(
@@ -144,7 +146,7 @@ async def test_an_heir_knows_what_the_device_has_answered(
     for start in (0, 10):
         first.take(make_clip(start), 100.0 + start)
         first.run_phase(100.0 + start, lambda: 0.0)
-    for entry in first.outgoing:
+    for entry in first.publisher.outgoing:
         await append(broker, SID, entry)
     digest = bundle.layout.digest(first.history.latest).hex()
     await broker.directory.update(SID, {"device_version": "2", "device_digest": digest})
@@ -161,8 +163,10 @@ async def test_going_on_after_a_lapse(
     session.take(make_clip(0), 100.0)
     session.run_phase(100.0, lambda: 0.0)
     await keep_on(broker, Lease(SID, "t1", 2), session)
-    assert session.fence == 2
-    assert [entry.fence for entry in session.outgoing] == [2], "what was decided is published under the new fence"
+    assert session.publisher.fence == 2
+    assert [entry.fence for entry in session.publisher.outgoing] == [2], (
+        "what was decided is published under the new fence"
+    )
 
 
 async def test_a_log_that_lost_entries_gets_a_keyframe(
@@ -171,9 +175,9 @@ async def test_a_log_that_lost_entries_gets_a_keyframe(
     session, _ = await take_over(broker, Lease(SID, "t1", 1), bundle, student, settings)
     session.take(make_clip(0), 100.0)
     session.run_phase(100.0, lambda: 0.0)
-    session.outgoing.clear()  # appended, and then lost with the broker's data
+    session.publisher.outgoing.clear()  # appended, and then lost with the broker's data
     await keep_on(broker, Lease(SID, "t1", 1), session)
-    (entry,) = session.outgoing
+    (entry,) = session.publisher.outgoing
     assert (entry.kind, entry.version) == ("keyframe", session.history.version)
 
 
@@ -192,3 +196,86 @@ async def test_repeated_append_of_a_takeover_is_no_loss_of_ownership(
     session, _ = await take_over(broker, Lease(SID, "t1", 1), bundle, student, settings)
     assert isinstance(session, Session)
     await append(broker, SID, PatchEntry("takeover", 1, base=0, version=0))
+
+
+async def test_a_session_that_breaks_does_not_stop_the_others(
+    broker: Broker, bundle: ModelBundle, settings: TrainerSettings, make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy = Session.hear
+
+    def break_for_one(session: Session, event: UpstreamEvent) -> None:
+        if session.sid == "bad/cam0":
+            raise MemoryError("as if")
+        healthy(session, event)
+
+    monkeypatch.setattr(Session, "hear", break_for_one)
+    async with running(broker, bundle, settings):
+        await announce(broker, bundle)
+        await broker.directory.update("bad/cam0", {"model_id": bundle.model_id})
+        await broker.upstream.post("bad/cam0", UpstreamEvent("applied", b"{}"))
+        await broker.directory.touch("bad/cam0", time.time())
+        while await broker.leases.owner("bad/cam0") is not None or not await broker.patches.read("bad/cam0"):
+            await asyncio.sleep(0.01)
+        await broker.labelled.append(make_clip(0))
+        assert await wait_for_patches(broker, 1)
+
+
+async def test_a_lease_that_is_lost_ends_one_session_and_leaves_no_trace(
+    broker: Broker, bundle: ModelBundle, settings: TrainerSettings
+) -> None:
+    short = settings.model_copy(update={"lease_ttl_real_s": 0.6})
+    async with running(broker, bundle, short) as service:
+        await announce(broker, bundle)
+        await until(lambda: SID in service._workers)
+        lease = service._workers[SID]._lease
+        await broker.leases.release(lease)
+        stolen = await broker.leases.acquire(SID, "thief", ttl_s=60)
+        assert stolen is not None
+        await until(lambda: SID not in service._workers)
+        assert await broker.leases.owner(SID) == "thief"
+
+
+async def test_a_score_is_written_after_the_broker_was_away(
+    broker: Broker, bundle: ModelBundle, settings: TrainerSettings, make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = broker.scores.append
+    failures = iter([True, True, False])
+
+    async def fail_at_first(sid: str, kind: str, body: bytes) -> None:
+        if next(failures, False):
+            raise BrokerUnavailableError("away")
+        await written(sid, kind, body)
+
+    monkeypatch.setattr(broker.scores, "append", fail_at_first)
+    async with running(broker, bundle, settings):
+        await announce(broker, bundle)
+        await broker.labelled.append(make_clip(0))
+        while not any(entry.kind == "clip" for entry in await broker.scores.read(SID)):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_device_that_comes_back_with_another_student_is_taken_over_anew(
+    broker: Broker, bundle: ModelBundle, settings: TrainerSettings, tmp_path: Path
+) -> None:
+    other = networks.student(tmp_path, STREET, steps=1, seed=5)
+    async with running(broker, bundle, settings) as service:
+        DirectoryStore(settings.models_dir).put(other)
+        await announce(broker, bundle)
+        await until(lambda: SID in service._workers)
+        first = service._workers[SID]
+        await announce(broker, other)
+        await until(lambda: service._workers.get(SID) not in (None, first))
+
+
+async def test_a_log_with_a_hole_goes_on_above_its_newest_version(
+    broker: Broker, bundle: ModelBundle, student: Student, settings: TrainerSettings, make_clip: MakeClip
+) -> None:
+    first, _ = await take_over(broker, Lease(SID, "t1", 1), bundle, student, settings)
+    for start in (0, 10, 20):
+        first.take(make_clip(start), 100.0 + start)
+        first.run_phase(100.0 + start, lambda: 0.0)
+    for entry in list(first.publisher.outgoing)[::2]:  # the second one is lost
+        await append(broker, SID, entry)
+    heir, _ = await take_over(broker, Lease(SID, "t2", 2), bundle, student, settings)
+    (entry,) = heir.publisher.outgoing
+    assert (entry.kind, entry.version) == ("keyframe", 4)

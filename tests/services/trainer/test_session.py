@@ -7,7 +7,9 @@ import json
 import numpy as np
 import pytest
 
+from ams.core.delta import Delta
 from ams.core.gating import GUARD_S
+from ams.core.history import VersionHistory
 from ams.core.patch import Patch
 from ams.core.score import PhaseRecord
 from ams.errors import ModelError
@@ -15,6 +17,7 @@ from ams.learn.student import Student
 from ams.models.bundle import ModelBundle
 from ams.ports import LabelledClip, UpstreamEvent
 from services.trainer.config import TrainerSettings
+from services.trainer.publisher import MAX_ANSWERS
 from services.trainer.session import Session
 from tests.services.trainer.conftest import SID, STREET, MakeClip
 
@@ -55,7 +58,7 @@ def test_a_phase_makes_the_student_better_and_its_patch_gives_exactly_the_record
     assert record.published
     assert record.gain > 0.02
     assert record.loss_last < record.loss_first
-    entry = session.outgoing[0]
+    entry = session.publisher.outgoing[0]
     patch = Patch.decode(entry.patch, bundle.layout)
     got = patch.apply(bundle.version0, bundle.layout, model_id=bundle.model_id, version=0)
     assert np.array_equal(got, session.history.latest)
@@ -101,7 +104,7 @@ def test_a_phase_that_does_not_gain_enough_is_refused_and_forgotten(
     strict.take(make_clip(0), 100.0)
     record = phase(strict, 100.0)
     assert not record.published
-    assert not strict.outgoing
+    assert not strict.publisher.outgoing
     assert strict.history.version == 0
     assert np.array_equal(strict.history.latest, bundle.version0)
 
@@ -127,40 +130,40 @@ def test_a_device_with_another_digest_gets_a_keyframe_under_a_new_version(
     session: Session, make_clip: MakeClip, bundle: ModelBundle
 ) -> None:
     taught(session, make_clip, 1)
-    session.outgoing.clear()
+    session.publisher.outgoing.clear()
     session.hear(event("applied", session, 1, digest=bytes(32)))
-    (entry,) = session.outgoing
+    (entry,) = session.publisher.outgoing
     assert (entry.kind, entry.base, entry.version) == ("keyframe", 0, 2)
     patch = Patch.decode(entry.patch, bundle.layout)
     result = patch.apply(bundle.version0, bundle.layout, model_id=bundle.model_id, version=0)
     assert np.array_equal(result, session.history.latest)
-    assert session.counts.digest_mismatches == 1
+    assert session.publisher.answers.digest_mismatches == 1
 
 
 def test_a_device_that_the_log_does_not_reach_gets_a_cumulative_patch(session: Session, make_clip: MakeClip) -> None:
     taught(session, make_clip, 2)
-    session.outgoing.clear()
+    session.publisher.outgoing.clear()
     session.hear(event("resume", session, 1))
-    assert not session.outgoing, "the gateway sends the chain"
+    assert not session.publisher.outgoing, "the gateway sends the chain"
     session.hear(event("resume", session, 1, log_reaches=False))
-    (entry,) = session.outgoing
+    (entry,) = session.publisher.outgoing
     assert (entry.base, entry.version) == (1, 2)
 
 
 def test_a_device_ahead_of_the_record_gets_a_higher_version(session: Session) -> None:
     session.hear(event("resume", session, 9))
-    (entry,) = session.outgoing
+    (entry,) = session.publisher.outgoing
     assert (entry.kind, entry.version) == ("keyframe", 10)
-    assert session.counts.digest_mismatches == 0
+    assert session.publisher.answers.digest_mismatches == 0
 
 
 def test_a_corrupt_patch_is_answered_with_a_cumulative_one(
     session: Session, make_clip: MakeClip, bundle: ModelBundle
 ) -> None:
     taught(session, make_clip, 2)
-    session.outgoing.clear()
+    session.publisher.outgoing.clear()
     session.hear(refusal(session, 2, 1, "corrupt"))
-    (entry,) = session.outgoing
+    (entry,) = session.publisher.outgoing
     assert (entry.base, entry.version) == (1, 2)
     patch = Patch.decode(entry.patch, bundle.layout)
     running = session.history.weights_at(1)
@@ -173,11 +176,11 @@ def test_a_failed_canary_rolls_back_to_what_ran_under_a_new_version(
 ) -> None:
     taught(session, make_clip, 2)
     good = session.history.weights_at(1)
-    session.outgoing.clear()
+    session.publisher.outgoing.clear()
     session.hear(refusal(session, 2, 1, "canary"))
     assert session.history.version == 3
     assert np.array_equal(session.history.latest, good)
-    last = Patch.decode(session.outgoing[-1].patch, bundle.layout)
+    last = Patch.decode(session.publisher.outgoing[-1].patch, bundle.layout)
     assert (last.base, last.target) == (1, 3)
     result = last.apply(good, bundle.layout, model_id=bundle.model_id, version=1)
     assert np.array_equal(result, good)
@@ -187,7 +190,7 @@ def test_a_failed_canary_rolls_back_to_what_ran_under_a_new_version(
 @pytest.mark.parametrize("kind", ["applied", "resume", "refused", "unheard-of"])
 def test_a_malformed_event_is_skipped(session: Session, kind: str, body: bytes) -> None:
     session.hear(UpstreamEvent(kind, body))
-    assert not session.outgoing
+    assert not session.publisher.outgoing
 
 
 def test_a_clip_that_cannot_be_used_is_counted_and_the_stream_goes_on(session: Session, make_clip: MakeClip) -> None:
@@ -200,7 +203,7 @@ def test_a_clip_that_cannot_be_used_is_counted_and_the_stream_goes_on(session: S
         make_clip(0, model_id="ab" * 32),
     ]
     assert [session.take(clip, 100.0) for clip in spoilt] == [None] * len(spoilt)
-    assert session.counts.unusable_clips == len(spoilt)
+    assert session.unusable_clips == len(spoilt)
     assert session.take(good, 100.0) is not None
 
 
@@ -217,8 +220,8 @@ def test_a_next_owner_rebuilds_the_same_record(
 ) -> None:
     taught(session, make_clip, 2)
     heir = Session(SID, 2, bundle, student, settings)
-    for entry in session.outgoing:
-        heir.replay(entry)
+    for entry in session.publisher.outgoing:
+        heir.publisher.replay(entry)
     assert heir.history.version == session.history.version
     assert np.array_equal(heir.history.latest, session.history.latest)
 
@@ -237,20 +240,84 @@ def test_half_a_phase_is_not_published(session: Session, make_clip: MakeClip) ->
     asked = iter([False, False, True])
     assert session.run_phase(100.0, lambda: 0.0, lambda: next(asked)) is None
     assert session.history.version == 0
-    assert not session.outgoing
+    assert not session.publisher.outgoing
 
 
 def test_training_that_diverges_changes_nothing(
-    bundle: ModelBundle, student: Student, settings: TrainerSettings, make_clip: MakeClip
+    bundle: ModelBundle,
+    student: Student,
+    settings: TrainerSettings,
+    make_clip: MakeClip,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    wild = Session(SID, 1, bundle, student, settings.model_copy(update={"learning_rate": 1.0}))
-    wild.optimizer.lr = 1e30
+    wild = Session(SID, 1, bundle, student, settings)
     wild.take(make_clip(0), 100.0)
-    try:
-        record = phase(wild, 100.0)
-    except ModelError:
-        pass
-    else:
-        assert not record.published
+    sound = student.subset_scores
+    monkeypatch.setattr(student, "subset_scores", lambda images: sound(images) * float("nan"))
+    with pytest.raises(ModelError):
+        wild.run_phase(100.0, lambda: 0.0)
+    assert not wild.publisher.outgoing
     assert wild.history.version == 0
     assert np.array_equal(wild.history.latest, bundle.version0)
+
+
+def test_a_device_that_always_refuses_is_left_alone_after_a_few_answers(session: Session, make_clip: MakeClip) -> None:
+    taught(session, make_clip, 2)
+    session.publisher.outgoing.clear()
+    for _ in range(200):
+        session.hear(refusal(session, session.history.version, 1, "corrupt"))
+    assert len(session.publisher.outgoing) == MAX_ANSWERS
+    session.hear(event("applied", session, 1))
+    session.hear(refusal(session, session.history.version, 1, "corrupt"))
+    assert len(session.publisher.outgoing) == MAX_ANSWERS + 1
+
+
+def test_a_backend_that_fails_on_everything_uses_up_no_versions(session: Session, make_clip: MakeClip) -> None:
+    taught(session, make_clip, 1)
+    for _ in range(50):
+        session.hear(refusal(session, session.history.version, 0, "backend"))
+    assert session.history.version == 2, "one version with the old content, nothing better can be offered"
+
+
+def test_reasons_that_a_device_invents_are_counted_together(session: Session) -> None:
+    for number in range(20):
+        session.hear(refusal(session, 1, 0, f"reason{number}"))
+    assert session.publisher.answers.refusals == {"other": 20}
+
+
+def test_a_keyframe_is_minted_when_the_log_outgrows_it(session: Session, bundle: ModelBundle) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(70):
+        step = rng.integers(-2000, 2000, bundle.layout.size)
+        after = (session.history.latest + step).astype(np.int32)
+        session.publisher.publish(Delta.between(session.history.latest, after))
+    keyframes = [e for e in session.publisher.outgoing if e.kind == "keyframe"]
+    assert keyframes
+    heir = VersionHistory(bundle.layout, bundle.model_id, bundle.version0)
+    heir.replay(Patch.decode(keyframes[-1].patch, bundle.layout))
+    last = list(session.publisher.outgoing).index(keyframes[-1])
+    for entry in list(session.publisher.outgoing)[last:]:
+        heir.replay(Patch.decode(entry.patch, bundle.layout))
+    assert np.array_equal(heir.latest, session.history.latest)
+
+
+def test_the_interval_never_exceeds_what_a_device_can_be_asked(
+    bundle: ModelBundle, student: Student, settings: TrainerSettings
+) -> None:
+    slow = Session(SID, 1, bundle, student, settings.model_copy(update={"training_interval_s": 600.0}))
+    slow.interval.interval_s = 3600.0
+    assert slow.rates.clip_interval_s == 600.0
+
+
+def test_what_outlives_an_owner_is_restored(
+    session: Session, make_clip: MakeClip, bundle: ModelBundle, student: Student, settings: TrainerSettings
+) -> None:
+    before = session.take(make_clip(0), 100.0)
+    session.sampling.hz = 0.3
+    heir = Session(SID, 2, bundle, student, settings)
+    heir.restore(session.snapshot())
+    after = heir.take(make_clip(10), 500.0)
+    assert before is not None
+    assert after is not None
+    assert after.frames[0].t_s - before.frames[-1].t_s == pytest.approx(1.0), "the clock's line goes on"
+    assert heir.sampling.hz == 0.3
