@@ -8,11 +8,15 @@ Knows no setting by name.
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
+
+from ams.errors import AmsError
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -40,6 +44,23 @@ def parse(model: type[S], arguments: list[str] | None, *, program: str) -> S:
             parser.add_argument(f"--{name.replace('_', '-')}", metavar=name.rsplit("_", 1)[-1].upper(), **options)
     given = vars(parser.parse_args(arguments))
     return model(**given)
+
+
+def exit_code(name: str, start: Callable[[], None]) -> int:
+    """Run a process's `start` and return its exit code.
+
+    0 when it returns; 2, with one line on stderr, for what a person has to mend. Anything else is a bug and stays a
+    traceback.
+    """
+    try:
+        start()
+    except ValidationError as error:
+        print(f"{name}: {explain(error)}", file=sys.stderr)
+        return 2
+    except AmsError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def explain(error: ValidationError) -> str:

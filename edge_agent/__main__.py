@@ -14,13 +14,11 @@ import signal
 import sys
 
 import cv2
-from pydantic import ValidationError
 
 from ams.clock import ScaledClock
 from ams.core.layout import FloatVector
-from ams.errors import AmsError
 from ams.models.bundle import ModelBundle
-from ams.settings import explain, parse
+from ams.settings import exit_code, parse
 from ams.video import ClipEncoder
 from edge_agent.agent import FIRST_UPLINK_KBPS, Agent, Sizes
 from edge_agent.config import EdgeSettings
@@ -90,24 +88,20 @@ async def run(agent: Agent) -> dict[str, float | int | str]:
     return await agent.run()
 
 
+def _start(arguments: list[str] | None) -> None:
+    settings = parse(EdgeSettings, arguments, program="python -m edge_agent")
+    logging.basicConfig(
+        level=settings.log_level, stream=sys.stderr, format="%(asctime)s edge %(levelname)s %(message)s"
+    )
+    logging.getLogger("websockets").setLevel(logging.WARNING)
+    cv2.setNumThreads(settings.threads)
+    totals = asyncio.run(run(build(settings)))
+    print(json.dumps(totals), flush=True)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run until the source ends or a signal comes; 2 for what a person has to mend."""
-    try:
-        settings = parse(EdgeSettings, arguments, program="python -m edge_agent")
-        logging.basicConfig(
-            level=settings.log_level, stream=sys.stderr, format="%(asctime)s edge %(levelname)s %(message)s"
-        )
-        logging.getLogger("websockets").setLevel(logging.WARNING)
-        cv2.setNumThreads(settings.threads)
-        totals = asyncio.run(run(build(settings)))
-    except ValidationError as error:
-        print(f"edge_agent: {explain(error)}", file=sys.stderr)
-        return 2
-    except AmsError as error:
-        print(f"edge_agent: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps(totals), flush=True)
-    return 0
+    return exit_code("edge_agent", lambda: _start(arguments))
 
 
 if __name__ == "__main__":

@@ -14,11 +14,9 @@ import secrets
 import signal
 import sys
 
-from pydantic import ValidationError
-
 from ams.broker import connect
-from ams.errors import AmsError, BrokerError, ConfigError
-from ams.settings import explain, parse
+from ams.errors import BrokerError, ConfigError
+from ams.settings import exit_code, parse
 from ams.telemetry import configure_logging
 from services.gateway.app import create_app
 from services.gateway.config import GatewaySettings
@@ -64,22 +62,18 @@ async def _serve(settings: GatewaySettings) -> None:
             await broker.connection.close()
 
 
+def _start(arguments: list[str] | None) -> None:
+    settings = parse(GatewaySettings, arguments, program="python -m services.gateway")
+    if not settings.name:
+        settings = settings.model_copy(update={"name": f"gateway-{secrets.token_hex(4)}"})
+    configure_logging("gateway", level=settings.log_level, form=settings.log_format)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    asyncio.run(_serve(settings))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; 2 for a configuration that cannot work."""
-    try:
-        settings = parse(GatewaySettings, arguments, program="python -m services.gateway")
-        if not settings.name:
-            settings = settings.model_copy(update={"name": f"gateway-{secrets.token_hex(4)}"})
-        configure_logging("gateway", level=settings.log_level, form=settings.log_format)
-        logging.getLogger("uvicorn").setLevel(logging.WARNING)
-        asyncio.run(_serve(settings))
-    except ValidationError as error:
-        print(f"gateway: {explain(error)}", file=sys.stderr)
-        return 2
-    except AmsError as error:
-        print(f"gateway: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code("gateway", lambda: _start(arguments))
 
 
 if __name__ == "__main__":

@@ -206,7 +206,7 @@ class DeviceConnection:
             raise ConnectionOverError(GONE)
         if isinstance(data, str):
             raise ConnectionOverError(malformed("a text message came; AMS messages are binary"))
-        self._metrics.bytes.labels("up").inc(len(data))
+        self._metrics.bytes_up.inc(len(data))
         return data
 
     async def _hear(self, received: Received) -> None:
@@ -292,7 +292,7 @@ class DeviceConnection:
                         await self._socket.send(data)
                 except TimeoutError as error:
                     raise ConnectionOverError(SILENT) from error
-                self._metrics.bytes.labels("down").inc(len(data))
+                self._metrics.bytes_down.inc(len(data))
 
     # -- the broker, heartbeats and deadlines ------------------------------------------------------------------
 

@@ -21,7 +21,10 @@ class GatewayMetrics:
             "ams_gateway_messages", "Messages from (up) and to (down) devices.", ["direction", "type"],
             registry=self.registry,
         )  # fmt: skip
-        self.bytes = Counter("ams_gateway_bytes", "Bytes of WebSocket messages.", ["direction"], registry=self.registry)
+        bytes_moved = Counter(
+            "ams_gateway_bytes", "Bytes of WebSocket messages.", ["direction"], registry=self.registry
+        )
+        self.bytes_up, self.bytes_down = bytes_moved.labels("up"), bytes_moved.labels("down")
         self.clips = Counter(
             "ams_gateway_clips", "Clips: admitted, repeated, or the code of their refusal.", ["result"],
             registry=self.registry,

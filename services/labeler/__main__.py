@@ -15,12 +15,10 @@ import secrets
 import signal
 import sys
 
-from pydantic import ValidationError
-
 from ams.broker import connect
-from ams.errors import AmsError, BrokerError
+from ams.errors import BrokerError
 from ams.models.store import DirectoryStore
-from ams.settings import explain, parse
+from ams.settings import exit_code, parse
 from ams.telemetry import configure_logging, serve_metrics
 from services.labeler.config import LabelerSettings
 from services.labeler.metrics import LabelerMetrics
@@ -51,23 +49,19 @@ async def _serve(settings: LabelerSettings) -> None:
             await broker.connection.close()
 
 
+def _start(arguments: list[str] | None) -> None:
+    settings = parse(LabelerSettings, arguments, program="python -m services.labeler")
+    if not settings.name:
+        settings = settings.model_copy(update={"name": f"labeler-{secrets.token_hex(4)}"})
+    configure_logging("labeler", level=settings.log_level, form=settings.log_format)
+    # Before NumPy, OpenCV and ONNX Runtime start their thread pools.
+    os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads))
+    asyncio.run(_serve(settings))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; 2 for a configuration or a teacher that cannot work."""
-    try:
-        settings = parse(LabelerSettings, arguments, program="python -m services.labeler")
-        if not settings.name:
-            settings = settings.model_copy(update={"name": f"labeler-{secrets.token_hex(4)}"})
-        configure_logging("labeler", level=settings.log_level, form=settings.log_format)
-        # Before NumPy, OpenCV and ONNX Runtime start their thread pools.
-        os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads))
-        asyncio.run(_serve(settings))
-    except ValidationError as error:
-        print(f"labeler: {explain(error)}", file=sys.stderr)
-        return 2
-    except AmsError as error:
-        print(f"labeler: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code("labeler", lambda: _start(arguments))
 
 
 if __name__ == "__main__":

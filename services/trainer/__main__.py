@@ -10,13 +10,10 @@ import secrets
 import signal
 import sys
 
-from pydantic import ValidationError
-
 from ams.broker import connect
 from ams.clock import ScaledClock
-from ams.errors import AmsError
 from ams.models.store import DirectoryStore
-from ams.settings import explain, parse
+from ams.settings import exit_code, parse
 from ams.telemetry import configure_logging, serve_metrics
 from services.trainer.config import TrainerSettings
 from services.trainer.metrics import TrainerMetrics
@@ -47,23 +44,19 @@ async def _serve(settings: TrainerSettings) -> None:
         await broker.connection.close()
 
 
+def _start(arguments: list[str] | None) -> None:
+    settings = parse(TrainerSettings, arguments, program="python -m services.trainer")
+    if not settings.name:
+        settings = settings.model_copy(update={"name": f"trainer-{secrets.token_hex(4)}"})
+    configure_logging("trainer", level=settings.log_level, form=settings.log_format)
+    # Before torch and its maths library start their thread pools.
+    os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads))
+    asyncio.run(_serve(settings))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; 2 for a configuration that cannot work."""
-    try:
-        settings = parse(TrainerSettings, arguments, program="python -m services.trainer")
-        if not settings.name:
-            settings = settings.model_copy(update={"name": f"trainer-{secrets.token_hex(4)}"})
-        configure_logging("trainer", level=settings.log_level, form=settings.log_format)
-        # Before torch and its maths library start their thread pools.
-        os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads))
-        asyncio.run(_serve(settings))
-    except ValidationError as error:
-        print(f"trainer: {explain(error)}", file=sys.stderr)
-        return 2
-    except AmsError as error:
-        print(f"trainer: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code("trainer", lambda: _start(arguments))
 
 
 if __name__ == "__main__":
