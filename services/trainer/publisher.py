@@ -60,6 +60,7 @@ class Publisher:
         self._since_keyframe = 0
         self._bytes_since_keyframe = 0
         self._in_a_row = 0
+        self._answered: tuple[int, bytes] | None = None
 
     def replay(self, entry: PatchEntry) -> None:
         """Rebuild the record from an entry of the log. Raises PatchError when it does not fit."""
@@ -79,10 +80,12 @@ class Publisher:
     def heard_running(self, version: int, digest: bytes, *, connected: bool = False, log_reaches: bool = True) -> None:
         """The device runs a version. `connected`: it has just come; `log_reaches`: the log leads on from there."""
         if self.history.acknowledge(version, digest):
-            self._in_a_row = 0
+            self._in_a_row, self._answered = 0, None
             if not log_reaches and version < self.history.version:
                 self._decide(self.history.rebase(version))
             return
+        if (version, digest) == self._answered:
+            return  # said again, by a reconnect say: the keyframe for it is in the log
         if connected:
             self._in_a_row = 0
         if self.history.knows(version):
@@ -91,6 +94,7 @@ class Publisher:
         else:
             log.warning("%s: device runs version %d, which is not on record; it gets a keyframe", self._sid, version)
         if self._may_answer():
+            self._answered = (version, digest)
             self.publish_keyframe(above=version)
 
     def heard_refusal(self, refused: Refused) -> None:

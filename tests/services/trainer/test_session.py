@@ -157,6 +157,17 @@ def test_a_device_ahead_of_the_record_gets_a_higher_version(session: Session) ->
     assert session.publisher.answers.digest_mismatches == 0
 
 
+def test_what_a_device_says_again_gets_one_keyframe(session: Session, make_clip: MakeClip) -> None:
+    taught(session, make_clip, 1)
+    session.publisher.outgoing.clear()
+    for _ in range(10):
+        session.hear(event("resume", session, 1, digest=bytes(32)))
+    assert len(session.publisher.outgoing) == 1
+    session.hear(event("applied", session, 2))
+    session.hear(event("resume", session, 1, digest=bytes(32)))
+    assert len(session.publisher.outgoing) == 2
+
+
 def test_a_corrupt_patch_is_answered_with_a_cumulative_one(
     session: Session, make_clip: MakeClip, bundle: ModelBundle
 ) -> None:
