@@ -20,7 +20,7 @@ from ams.learn.phase import Batch, DistillationPhase, PhaseSettings
 from ams.learn.student import Student
 from ams.models.bundle import ModelBundle
 from ams.models.onnx_import import ImportRequest, import_onnx
-from worlds.blocks import CLASSES, COLOURS, PALETTE, BlockStreet
+from tests.blocks.street import CLASSES, COLOURS, PALETTE, BlockStreet
 
 OPSET = 17
 WIDTHS = (12, 24, 32)

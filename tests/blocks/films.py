@@ -7,7 +7,7 @@ from pathlib import Path
 
 import av
 
-from worlds.blocks import BlockStreet
+from tests.blocks.street import BlockStreet
 
 
 def film(path: Path, street: BlockStreet, *, seconds: float, fps: int = 10) -> Path:
