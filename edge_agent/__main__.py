@@ -1,7 +1,7 @@
 """The agent process: `python -m edge_agent`. The one place that wires it together.
 
-The last line on stdout is one JSON object with the totals. Exit code 0 after a clean stop, 2 when a setting, the
-model or the video cannot be used.
+The last line on stdout is one JSON object with the totals; with a preview, the first one says its port. Exit code 0
+after a clean stop, 2 when a setting, the model or the source cannot be used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from edge_agent.config import EdgeSettings
 from edge_agent.model_slot import ModelSlot
 from edge_agent.onnx_runtime import OnnxRuntimeStudent, providers_for
 from edge_agent.packer import ClipPacker
-from edge_agent.sources import FileSource
+from edge_agent.preview import Preview
+from edge_agent.shot import ShotEncoder
+from edge_agent.sources import open_source
 from edge_agent.spool import Spool
 from edge_agent.uplink import Identity
 
@@ -36,12 +38,12 @@ PATCH_BYTES_BESIDES = 1 << 20
 """A patch over these bounds cannot be for this model: positions and values take at most 6 bytes a weight."""
 
 
-def build(settings: EdgeSettings) -> Agent:
-    """The whole agent, ready to run. Raises AmsError for what a person has to mend."""
+def build(settings: EdgeSettings) -> tuple[Agent, Preview | None]:
+    """The whole agent, ready to run, and its preview if wanted. Raises AmsError for what a person has to mend."""
     token = settings.read_token()
     clock = ScaledClock(settings.speed)
     bundle = ModelBundle.load(settings.model)
-    source = FileSource(settings.source, clock, loop=settings.loop)
+    source = open_source(settings.source, clock, loop=settings.loop)
     providers = providers_for(settings.provider)
 
     def runtime(weights: FloatVector) -> OnnxRuntimeStudent:
@@ -68,7 +70,9 @@ def build(settings: EdgeSettings) -> Agent:
         boot_id=identity.boot_id,
         uplink_kbps=FIRST_UPLINK_KBPS,
     )
-    return Agent(
+    address = settings.preview_address
+    preview = None if address is None else Preview(ShotEncoder(bundle.card), host=address[0], port=address[1])
+    agent = Agent(
         source,
         slot,
         packer,
@@ -77,15 +81,21 @@ def build(settings: EdgeSettings) -> Agent:
         clock,
         Sizes(spec.width, spec.height, settings.clip_width or spec.width, settings.clip_height or spec.height),
         drain_real_s=settings.drain_real_s,
+        preview=preview,
     )
+    return agent, preview
 
 
-async def run(agent: Agent) -> dict[str, float | int | str]:
+async def run(agent: Agent, preview: Preview | None = None) -> dict[str, float | int | str]:
     """Run an agent; SIGINT and SIGTERM end it cleanly."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, agent.stop)
-    return await agent.run()
+    if preview is None:
+        return await agent.run()
+    async with preview.serving() as port:
+        print(json.dumps({"preview_port": port}), flush=True)
+        return await agent.run()
 
 
 def _start(arguments: list[str] | None) -> None:
@@ -95,7 +105,8 @@ def _start(arguments: list[str] | None) -> None:
     )
     logging.getLogger("websockets").setLevel(logging.WARNING)
     cv2.setNumThreads(settings.threads)
-    totals = asyncio.run(run(build(settings)))
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what a camera lacks is said in our own words
+    totals = asyncio.run(run(*build(settings)))
     print(json.dumps(totals), flush=True)
 
 

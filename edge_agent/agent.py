@@ -1,8 +1,10 @@
 """The agent: one camera, one student, one uplink, and the threads between them.
 
     source thread -> inference thread -> encoder thread -> event loop <-> gateway
+                          ^      |                             |
+                     model slot  '-> preview (if watched)      |
                           ^                                    |
-                     model slot  <-------  patch thread  <-----'
+                          '---------------  patch thread  <----'
 
 The inference thread takes the newest frame, runs the student and samples. It waits for the camera and for nothing
 else: what it hands on goes through a queue of bounded length whose oldest entry is dropped. Knows no socket.
@@ -16,7 +18,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from ams.clock import ScaledClock
@@ -28,10 +30,13 @@ from edge_agent.backoff import Backoff
 from edge_agent.counters import Counters, Mark
 from edge_agent.model_slot import ModelSlot, Refusal
 from edge_agent.packer import ClipPacker
+from edge_agent.preview import Preview
 from edge_agent.runtime import LabelsHW
 from edge_agent.sampler import SampledClip, Sampler
+from edge_agent.shot import Shot
 from edge_agent.sources import Frame, Source
 from edge_agent.spool import Spool
+from edge_agent.totals import totals
 from edge_agent.uplink import Identity, Uplink
 
 log = logging.getLogger(__name__)
@@ -75,6 +80,7 @@ class Agent:
         sizes: Sizes,
         *,
         drain_real_s: float,
+        preview: Preview | None = None,
         backoff: Backoff | None = None,
     ) -> None:
         self.counters = Counters()
@@ -83,6 +89,7 @@ class Agent:
         self._packer = packer
         self._clock = clock
         self._sizes = sizes
+        self._preview = preview
         self._stream = identity.stream
         self._drain_real_s = drain_real_s
         self._sampler = Sampler(sampling_hz=FIRST_SAMPLING_HZ, clip_interval_s=FIRST_CLIP_INTERVAL_S)
@@ -128,7 +135,7 @@ class Agent:
             self._stopping.set()
             self._source_done.set()
             self._source.close()
-        return self._totals(ended)
+        return totals(self.counters, Mark(self._started_s), ended, self._slot.current)
 
     # -- the inference thread ----------------------------------------------------------------------------------
 
@@ -152,7 +159,9 @@ class Agent:
         image_HWC = resize(frame.image[None], width=self._sizes.input_width, height=self._sizes.input_height)[0]
         self._slot.canary_HWC = image_HWC
         version, labels_HW = self._predict(image_HWC)
-        self.counters.inferences += 1
+        ready_ns = self._clock.now_ns()
+        self.counters.labelled(frame.t_ns, ready_ns, period_s=self._source.period_s)
+        self._show(frame, ready_ns, version, image_HWC, labels_HW)
         complete = self._sampler.close_if_complete(frame.t_ns)
         if complete is not None:
             self._hand_over(complete)
@@ -161,6 +170,25 @@ class Agent:
             if (height, width) != image_HWC.shape[:2]:
                 image_HWC = resize(frame.image[None], width=width, height=height)[0]
             self._sampler.add(frame.t_ns, version, image_HWC, labels_HW)
+
+    def _show(self, frame: Frame, ready_ns: int, version: int, image_HWC: FrameHWC, labels_HW: LabelsHW) -> None:
+        """Let people watch; costs one reference, and nothing while nobody does."""
+        if self._preview is None or not self._preview.watched:
+            return
+        self._preview.show(
+            Shot(
+                captured_ns=frame.t_ns,
+                ready_ns=ready_ns,
+                version=version,
+                image_HWC=image_HWC,
+                labels_HW=labels_HW,
+                caption=frame.caption,
+                frames=self._source.frames,
+                late=self.counters.frames_late,
+                dropped=self._source.dropped,
+                label_times=self.counters.label_times,
+            )
+        )
 
     def _predict(self, image_HWC: FrameHWC) -> tuple[int, LabelsHW]:
         """The version that ran and its label map. A version that fails gives way to the one before it."""
@@ -251,35 +279,10 @@ class Agent:
             uplink_kbps=since.uplink_kbps,
             downlink_kbps=since.downlink_kbps,
             frames_dropped=counters.frames_dropped,
+            frames_late=counters.frames_late,
+            latency_ms=max(0.0, counters.label_times.p50_ms),
             clips_dropped=counters.clips_dropped,
             patches_applied=counters.patches_applied,
             patches_refused=counters.patches_refused,
             swap_ms=counters.swap_ms,
         )
-
-    def _totals(self, ended: Mark) -> dict[str, float | int | str]:
-        """What the agent says of itself at its end; rates over the time that the source ran."""
-        # Clips and acknowledgements of the last seconds count, the seconds that they took do not.
-        final = replace(Mark.of(self.counters, ended.at_s), frames=ended.frames, inferences=ended.inferences)
-        overall = Mark(self._started_s).until(final)
-        counters, running = self.counters, self._slot.current
-        return {
-            "frames": final.frames,
-            "inferences": final.inferences,
-            "stream_s": round(ended.at_s - self._started_s, 3),
-            "camera_fps": round(overall.camera_fps, 3),
-            "inference_fps": round(overall.inference_fps, 3),
-            "uplink_kbps": round(overall.uplink_kbps, 3),
-            "downlink_kbps": round(overall.downlink_kbps, 3),
-            "bytes_up": counters.bytes_up,
-            "bytes_down": counters.bytes_down,
-            "patches": counters.patches_applied,
-            "patches_refused": counters.patches_refused,
-            "digest_mismatches": counters.digest_mismatches,
-            "clips": counters.clips_acknowledged,
-            "clips_dropped": counters.clips_dropped,
-            "frames_dropped": counters.frames_dropped,
-            "swap_ms": round(counters.swap_ms, 3),
-            "version": running.version,
-            "digest": running.digest.hex(),
-        }

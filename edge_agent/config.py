@@ -13,6 +13,8 @@ from ams.errors import ConfigError
 MAX_TOKEN_CHARACTERS = 200
 """What Hello allows."""
 
+MAX_PORT = 65_535
+
 
 class EdgeSettings(BaseSettings):
     """The edge agent: inference at camera rate, clips up, patches down. `_real_s` is in real seconds."""
@@ -29,8 +31,12 @@ class EdgeSettings(BaseSettings):
     )
     token_file: Path | None = Field(default=None, description="File that holds the device's token.")
     model: Path = Field(description="Directory of the student: model.onnx, card.json, weights.bin.")
-    source: Path = Field(description="Video file to play as if it were a camera.")
-    loop: bool = Field(default=False, description="Play the file again when it ends.")
+    source: str = Field(
+        min_length=1,
+        description="Where frames come from: a camera by its number or path (0, /dev/video0), a world that is drawn on "
+        "the spot (world:NAME), or a video file, played as if it were a camera (street.mp4, ./0).",
+    )
+    loop: bool = Field(default=False, description="Play the file again when it ends; for video files only.")
     codec: Literal["h264", "jpeg"] = Field(default="h264", description="How clips are encoded: h264 or jpeg.")
     clip_width: int = Field(
         default=0, ge=0, le=4096, description="Width of the frames that are sent; 0 for the student's input."
@@ -51,6 +57,11 @@ class EdgeSettings(BaseSettings):
         default=10.0, ge=0, le=600, description="How long to wait for the last clips to arrive once the source ends."
     )
     speed: float = Field(default=1.0, gt=0, le=100, description="Stream seconds per real second.")
+    preview: str = Field(
+        default="",
+        description="HOST:PORT where programs can watch live what the student sees (WebSocket); port 0 for any free "
+        "one, empty for no preview. Whoever reaches it sees the camera, so prefer 127.0.0.1.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="DEBUG, INFO, WARNING or ERROR."
     )
@@ -61,6 +72,18 @@ class EdgeSettings(BaseSettings):
         if not url.startswith(("ws://", "wss://")):
             raise ValueError(f"expected ws://HOST/v1/device or wss://HOST/v1/device, got {url!r}")
         return url
+
+    @field_validator("preview")
+    @classmethod
+    def _is_an_address(cls, preview: str) -> str:
+        if preview:
+            split_address(preview)
+        return preview
+
+    @property
+    def preview_address(self) -> tuple[str, int] | None:
+        """Host and port of the preview; None when none is wanted."""
+        return split_address(self.preview) if self.preview else None
 
     def read_token(self) -> str:
         """The token itself. Raises ConfigError when there is none, two, or the file cannot be read."""
@@ -78,3 +101,15 @@ class EdgeSettings(BaseSettings):
         if not 1 <= len(token) <= MAX_TOKEN_CHARACTERS:
             raise ConfigError(f"expected a token of 1 to {MAX_TOKEN_CHARACTERS} characters, got {len(token)}")
         return token
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of HOST:PORT, an IPv6 host in brackets. Raises ValueError for anything else."""
+    host, _, port = address.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        host = ""
+    if not host or not (port.isascii() and port.isdecimal()) or int(port) > MAX_PORT:
+        raise ValueError(f"expected HOST:PORT, for example 127.0.0.1:8765 or [::1]:0, got {address!r}")
+    return host, int(port)

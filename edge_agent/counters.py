@@ -5,15 +5,22 @@ Each counter has one writing thread; anybody may read. Pure: times are passed in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from edge_agent.label_times import LabelTimes
 
 
 @dataclass
 class Counters:
-    """Totals since the start. Bytes are WebSocket payloads, all messages included."""
+    """Totals since the start. Bytes are WebSocket payloads, all messages included.
+
+    A frame is late when its labels were ready more than one frame period after its capture: at the camera's next
+    frame they were not there yet.
+    """
 
     frames: int = 0
     frames_dropped: int = 0
+    frames_late: int = 0
     inferences: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
@@ -23,6 +30,14 @@ class Counters:
     patches_refused: int = 0
     digest_mismatches: int = 0
     swap_ms: float = 0.0
+    label_times: LabelTimes = field(default_factory=LabelTimes)
+
+    def labelled(self, captured_ns: int, ready_ns: int, *, period_s: float) -> None:
+        """Count one inference: captured and ready at these stream times, by a camera of this frame period."""
+        self.inferences += 1
+        self.label_times.add(captured_ns, ready_ns)
+        if ready_ns - captured_ns > period_s * 1e9:
+            self.frames_late += 1
 
 
 @dataclass(frozen=True)

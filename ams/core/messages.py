@@ -7,9 +7,17 @@ are ignored, so that a newer peer can say more than we understand.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    model_serializer,
+    model_validator,
+)
 
 from ams.core.card import MODEL_ID_PATTERN
 from ams.errors import WireError
@@ -210,7 +218,7 @@ class Refused(Header):
 
 
 class Stats(Header):
-    """Device: how it is doing; rates and kbps in stream time since the last Stats."""
+    """Device: how it is doing; rates and kbps in stream time since the last Stats, `latency_ms` a median."""
 
     type: Literal["stats"] = "stats"
     stream: Name
@@ -225,6 +233,14 @@ class Stats(Header):
     patches_applied: Count = 0
     patches_refused: Count = 0
     swap_ms: float = Field(default=0, ge=0)
+    frames_late: Count = 0
+    latency_ms: float = Field(default=0, ge=0)
+
+    @model_serializer(mode="wrap")
+    def _leave_out_later_fields_at_zero(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What was recorded before there were these fields is still written as the same bytes."""
+        fields: dict[str, Any] = write(self)
+        return {name: value for name, value in fields.items() if value or name not in ("frames_late", "latency_ms")}
 
 
 class Notice(Header):

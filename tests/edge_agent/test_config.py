@@ -38,11 +38,25 @@ def test_every_setting_has_a_description() -> None:
         ("--speed", "-1"),
         ("--codec", "av2"),
         ("--spool-bytes", "1"),
+        ("--source", ""),
+        ("--preview", "8765"),
+        ("--preview", ":8765"),
+        ("--preview", "127.0.0.1:"),
+        ("--preview", "127.0.0.1:65536"),
+        ("--preview", "::1:8765"),
     ],
 )
 def test_values_out_of_bounds_are_refused(more: tuple[str, str]) -> None:
     with pytest.raises(ValidationError):
         settings(*more)
+
+
+@pytest.mark.parametrize(
+    ("preview", "address"),
+    [("", None), ("127.0.0.1:8765", ("127.0.0.1", 8765)), ("[::1]:0", ("::1", 0)), ("localhost:0", ("localhost", 0))],
+)
+def test_address_of_the_preview(preview: str, address: tuple[str, int] | None) -> None:
+    assert settings("--preview", preview).preview_address == address
 
 
 def test_token_comes_from_one_place(tmp_path: Path) -> None:

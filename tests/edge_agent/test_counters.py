@@ -16,3 +16,11 @@ def test_rates_are_per_stream_second() -> None:
 
 def test_no_time_gives_zero() -> None:
     assert Mark(1.0).until(Mark.of(Counters(frames=3), 1.0)).camera_fps == 0
+
+
+def test_labels_after_the_cameras_next_frame_are_late() -> None:
+    counters = Counters()
+    for latency_ms in (10, 100, 101, 250):
+        counters.labelled(5_000_000_000, 5_000_000_000 + latency_ms * 1_000_000, period_s=0.1)
+    assert (counters.inferences, counters.frames_late) == (4, 2)
+    assert counters.label_times.mean_ms == 461 / 4

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from websockets.sync.client import connect
 
 from edge_agent.__main__ import main
 
@@ -17,6 +18,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 FIELDS = {
     "frames", "inferences", "stream_s", "camera_fps", "inference_fps", "uplink_kbps", "downlink_kbps", "bytes_up",
     "bytes_down", "patches", "patches_refused", "digest_mismatches", "clips", "clips_dropped", "version", "digest",
+    "frames_dropped", "frames_late", "late_share", "latency_mean_ms", "latency_p50_ms", "latency_p95_ms",
 }  # fmt: skip
 
 
@@ -32,7 +34,10 @@ def arguments(model: Path, source: Path, *more: str) -> list[str]:
     [
         (("--source", "/nowhere/a.mp4"), "cannot read /nowhere/a.mp4"),
         (("--model", "/nowhere/model"), "card.json cannot be read"),
+        (("--source", "/dev/video97"), "cannot open camera /dev/video97"),
+        (("--source", "world:no such world"), "no such world"),
         (("--speed", "0"), "--speed"),
+        (("--preview", "8765"), "--preview"),
         (("--token-file", "/nowhere/token"), "exactly one of"),
     ],
 )
@@ -76,6 +81,34 @@ def test_signal_stops_cleanly(model_dir: Path, video: Path, number: signal.Signa
         out, err = process.communicate(timeout=15)
     assert process.returncode == 0, err
     assert json.loads(out)["version"] == 0
+
+
+@pytest.mark.e2e
+def test_preview_says_its_port_first_and_shows_what_the_student_sees(model_dir: Path, video: Path) -> None:
+    command = [
+        sys.executable, "-m", "edge_agent",
+        *arguments(model_dir, video, "--loop", "--drain-real-s", "0.1", "--preview", "127.0.0.1:0"),
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+    ) as process:
+        assert process.stdout is not None
+        port = json.loads(process.stdout.readline())["preview_port"]
+        with connect(f"ws://127.0.0.1:{port}/", compression=None) as viewer:
+            messages = [viewer.recv(timeout=10) for _ in range(3)]
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=15)
+    assert process.returncode == 0, err
+    (line,) = out.splitlines()
+    headers = []
+    for message in messages:
+        assert isinstance(message, bytes)
+        size = int.from_bytes(message[:4], "little")
+        headers.append(json.loads(message[4 : 4 + size]))
+        assert len(message) == 4 + size + headers[-1]["jpeg"] + headers[-1]["labels"]
+    assert {(header["width"], header["height"], header["version"]) for header in headers} == {(64, 48, 0)}
+    assert headers[0]["t_s"] < headers[1]["t_s"] < headers[2]["t_s"]
+    assert headers[2]["frames"] <= json.loads(line)["frames"]
 
 
 def test_agent_imports_nothing_of_the_server() -> None:

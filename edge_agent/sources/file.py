@@ -1,65 +1,21 @@
-"""Where frames come from. A source always gives the newest frame and never lets a queue grow.
-
-Knows time and pictures; does not know what is done with them.
-"""
+"""A video file as a camera. Knows time and files; does not know what is done with the frames."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from ams.clock import ScaledClock
 from ams.errors import VideoError
 from ams.video import probe, read_video
-from ams.video.reader import FrameHWC
+from edge_agent.sources.newest import NewestFrame
+from edge_agent.sources.source import Frame
 
 log = logging.getLogger(__name__)
 
 LATE_S = 1.0
 """A file that cannot be decoded fast enough is reported once it is so many stream seconds behind."""
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One camera frame: running number, capture time on the stream's clock, RGB picture [H, W, 3]."""
-
-    index: int
-    t_ns: int
-    image: FrameHWC
-
-
-class Source(Protocol):
-    """A camera. `latest` may be called from one thread, the counters from any."""
-
-    @property
-    def frames(self) -> int:
-        """Frames that the camera has made so far."""
-        ...
-
-    @property
-    def dropped(self) -> int:
-        """Frames that were replaced by a newer one before anybody took them."""
-        ...
-
-    @property
-    def ended(self) -> bool:
-        """True when no new frame will come."""
-        ...
-
-    def start(self) -> None:
-        """Let the camera run."""
-        ...
-
-    def latest(self, after_index: int, *, timeout_s: float = 0.0) -> Frame | None:
-        """The newest frame if it is newer than `after_index`; else waits for one up to `timeout_s` real seconds."""
-        ...
-
-    def close(self) -> None:
-        """Stop the camera; safe to call twice."""
-        ...
 
 
 class FileSource:
@@ -75,30 +31,30 @@ class FileSource:
         self._path = path
         self._clock = clock
         self._loop = loop
-        self._changed = threading.Condition()
+        self._newest = NewestFrame()
         self._closing = threading.Event()
-        self._newest: Frame | None = None
-        self._taken = True
-        self._frames = 0
-        self._dropped = 0
-        self._ended = False
         self._late_reported = False
         self._thread = threading.Thread(target=self._play, name="source", daemon=True)
 
     @property
+    def period_s(self) -> float:
+        """Stream seconds from one frame of the file to the next."""
+        return 1 / self.probe.fps
+
+    @property
     def frames(self) -> int:
         """Frames played so far."""
-        return self._frames
+        return self._newest.frames
 
     @property
     def dropped(self) -> int:
         """Frames that nobody took in time."""
-        return self._dropped
+        return self._newest.dropped
 
     @property
     def ended(self) -> bool:
         """True when the file is over, broke off or was closed."""
-        return self._ended
+        return self._newest.ended
 
     def start(self) -> None:
         """Start to play; the first frame is due now."""
@@ -106,12 +62,7 @@ class FileSource:
 
     def latest(self, after_index: int, *, timeout_s: float = 0.0) -> Frame | None:
         """See `Source.latest`."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._has_newer(after_index) or self._ended, timeout_s)
-            if not self._has_newer(after_index):
-                return None
-            self._taken = True
-            return self._newest
+        return self._newest.latest(after_index, timeout_s=timeout_s)
 
     def close(self) -> None:
         """Stop playing and wait for the decoder's thread."""
@@ -119,12 +70,8 @@ class FileSource:
         if self._thread.is_alive():
             self._thread.join()
 
-    def _has_newer(self, after_index: int) -> bool:
-        return self._newest is not None and self._newest.index > after_index
-
     def _play(self) -> None:
         start_ns = self._clock.now_ns()
-        period_s = 1 / self.probe.fps
         round_start_s = 0.0
         try:
             while True:
@@ -133,16 +80,14 @@ class FileSource:
                     t_ns = start_ns + round((round_start_s + t_s) * 1e9)
                     if not self._wait_until(t_ns):
                         return
-                    self._show(t_ns, image_HWC)
+                    self._newest.show(t_ns, image_HWC)
                 if not self._loop:
                     return
-                round_start_s += t_s + period_s
+                round_start_s += t_s + self.period_s
         except VideoError as error:
-            log.error("the stream ends after %d frames: %s", self._frames, error)
+            log.error("the stream ends after %d frames: %s", self.frames, error)
         finally:
-            with self._changed:
-                self._ended = True
-                self._changed.notify_all()
+            self._newest.end()
 
     def _wait_until(self, t_ns: int) -> bool:
         """Wait for a time of the stream's clock; False when the source was closed meanwhile."""
@@ -151,12 +96,3 @@ class FileSource:
             self._late_reported = True
             log.warning("decoding %s falls behind its frame rate; lower --speed or use a smaller video", self._path)
         return not self._closing.wait(max(0.0, ahead_s / self._clock.speed))
-
-    def _show(self, t_ns: int, image_HWC: FrameHWC) -> None:
-        with self._changed:
-            if not self._taken:
-                self._dropped += 1
-            self._newest = Frame(self._frames, t_ns, image_HWC)
-            self._taken = False
-            self._frames += 1
-            self._changed.notify_all()

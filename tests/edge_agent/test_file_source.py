@@ -36,6 +36,8 @@ def test_capture_times_are_those_of_the_file(video: Path) -> None:
     assert set(offsets) == {0}
     assert frames[0].t_ns != before_ns
     assert frames[0].image.shape == (64, 96, 3)
+    assert frames[0].caption == ""
+    assert source.period_s == pytest.approx(0.1)
 
 
 def test_slow_reader_gets_the_newest_frame_and_drops_are_counted(video: Path) -> None:
@@ -89,7 +91,7 @@ def test_wrong_path_is_refused_before_anything_starts(tmp_path: Path) -> None:
 def test_file_that_breaks_off_ends_the_stream_with_a_line_in_the_log(
     tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    import edge_agent.sources
+    import edge_agent.sources.file
 
     def breaks_off(path: Path) -> object:
         for index in range(3):
@@ -97,7 +99,7 @@ def test_file_that_breaks_off_ends_the_stream_with_a_line_in_the_log(
         raise VideoError("cannot read it: input/output error")
 
     source = FileSource(video, FAST)
-    monkeypatch.setattr(edge_agent.sources, "read_video", breaks_off)
+    monkeypatch.setattr(edge_agent.sources.file, "read_video", breaks_off)
     with caplog.at_level(logging.ERROR):
         source.start()
         assert source.latest(100, timeout_s=5) is None
