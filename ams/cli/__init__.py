@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from ams.cli import devices, models, processes, run
+from ams.cli import demo, devices, models, processes, run
 from ams.errors import AmsError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 app.add_typer(models.app, name="models")
 app.add_typer(devices.app, name="devices")
+app.command("demo")(demo.demo)
 app.command("run")(run.run)
 for name, text in processes.SERVICES.items():
     app.command(name, help=text, context_settings=processes.PASS_ON)(processes.command(name))

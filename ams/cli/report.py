@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ams.cli.progress import Progress
 from ams.core import label_map
 from ams.core.history import VersionHistory
 from ams.core.messages import Clip
@@ -21,6 +20,7 @@ from ams.core.patch import Patch
 from ams.errors import AmsError
 from ams.models.bundle import ModelBundle
 from ams.ports import Broker
+from ams.run_record import RunRecord
 
 OVERLAY = 0.6
 """Share of the label's colour in an overlay."""
@@ -31,7 +31,7 @@ CHART_INCHES = 4.6
 Image = npt.NDArray[np.uint8]
 
 
-async def draw(path: Path, broker: Broker, sid: str, student: ModelBundle, progress: Progress) -> None:
+async def draw(path: Path, broker: Broker, sid: str, student: ModelBundle, record: RunRecord) -> None:
     """Write the report of session `sid` as PNG. Raises AmsError when nothing was labelled."""
     labelled = [entry for entry in await broker.labelled.read(sid, count=10_000) if not entry.error]
     if not labelled:
@@ -43,7 +43,7 @@ async def draw(path: Path, broker: Broker, sid: str, student: ModelBundle, progr
     newest = labelled[-1]
     clip = Clip.model_validate_json(newest.meta)
     panels = _panels(student, history, clip, newest.payload, newest.labels)
-    _plot(path, panels, student, progress)
+    _plot(path, panels, student, record)
 
 
 def _panels(
@@ -89,7 +89,7 @@ def _plot(
     path: Path,
     panels: dict[str, tuple[Image, npt.NDArray[np.uint8] | None]],
     student: ModelBundle,
-    progress: Progress,
+    record: RunRecord,
 ) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -107,12 +107,12 @@ def _plot(
         axis.set_title(title, fontsize=11)
         axis.set_axis_off()
     chart = axes["m"]
-    start_s = progress.frames[0].t_s if progress.frames else 0.0
+    start_s = record.frames[0].t_s if record.frames else 0.0
     for which, colour in (("unadapted", "#9aa0a6"), ("adapted", "#0b7a75")):
-        points = [(f.t_s - start_s, 100 * v) for f in progress.frames if (v := getattr(f, which)) is not None]
+        points = [(f.t_s - start_s, 100 * v) for f in record.frames if (v := getattr(f, which)) is not None]
         if points:
             chart.plot(*zip(*points, strict=True), color=colour, linewidth=2.2, label=f"{which} student")
-    for phase in progress.phases:
+    for phase in record.phases:
         style: dict[str, Any] = (
             {"color": "#e07a1f", "linestyle": "-"} if phase.published else {"color": "#c0c0c0", "linestyle": ":"}
         )

@@ -25,9 +25,10 @@ import typer
 from ams.cli.children import Child, Children
 from ams.cli.devices import hash_of
 from ams.cli.models import ModelsDir
-from ams.cli.progress import Progress, live_line, summary
+from ams.cli.progress import live_line
 from ams.errors import AmsError, BrokerUnavailableError, ConfigError, ModelError
 from ams.ports import Broker
+from ams.run_record import RunRecord, summary
 
 READY_S = 120.0
 """Real seconds that a process may take to start; importing torch on a busy machine takes many."""
@@ -179,12 +180,12 @@ async def _run(plan: Plan, *, as_json: bool, report: Path | None) -> bool:
         await broker.devices.enrol(plan.device, hash_of(token))
         store.put(student)
         store.put(teacher)
-        progress = Progress(broker, plan.sid)
+        record = RunRecord(broker, plan.sid)
         try:
-            agent = await _play(plan, progress, stop, token, student.model_id, teacher.model_id)
+            agent = await _play(plan, record, stop, token, student.model_id, teacher.model_id)
         finally:
             await broker.devices.revoke(plan.device)
-        figures = summary(progress, next((m for m in reversed(agent.messages) if "frames" in m), {}) if agent else {})
+        figures = summary(record, next((m for m in reversed(agent.messages) if "frames" in m), {}) if agent else {})
         if as_json:
             print(json_module.dumps(figures), flush=True)
         else:
@@ -195,7 +196,7 @@ async def _run(plan: Plan, *, as_json: bool, report: Path | None) -> bool:
 
             print(f"drawing {report}", file=sys.stderr)
             try:
-                await draw(report, broker, plan.sid, student, progress)
+                await draw(report, broker, plan.sid, student, record)
             except AmsError as error:
                 if not stop.is_set():
                     raise
@@ -204,20 +205,20 @@ async def _run(plan: Plan, *, as_json: bool, report: Path | None) -> bool:
 
 
 async def _play(
-    plan: Plan, progress: Progress, stop: asyncio.Event, token: str, student_id: str, teacher_id: str
+    plan: Plan, record: RunRecord, stop: asyncio.Event, token: str, student_id: str, teacher_id: str
 ) -> Child | None:
     """Start everything, watch it to its end, stop it; returns the agent, None when stopped before it began."""
     with Children(plan.log_dir) as children:
         agent = await asyncio.to_thread(_start_all, plan, children, token, student_id, teacher_id, stop.is_set)
         if agent is None:
             return None
-        await _watch(plan, children, agent, progress, stop)
+        await _watch(plan, children, agent, record, stop)
         if not stop.is_set():
-            await _wait_for_last_score(children, agent, progress, stop)
+            await _wait_for_last_score(children, agent, record, stop)
         for child in reversed(children.all):
             await asyncio.to_thread(child.stop)
     with contextlib.suppress(BrokerUnavailableError):  # then the figures are those of the last look
-        await progress.refresh()
+        await record.refresh()
     # Interrupted while it starts, the agent dies of our signal: that is no failure.
     if agent.returncode not in (0, None) and not stop.is_set():
         raise agent.failure("failed")
@@ -263,14 +264,14 @@ def _start_all(
     )  # fmt: skip
 
 
-async def _watch(plan: Plan, children: Children, agent: Child, progress: Progress, stop: asyncio.Event) -> None:
+async def _watch(plan: Plan, children: Children, agent: Child, record: RunRecord, stop: asyncio.Event) -> None:
     """Show the live line until the agent has finished or somebody presses Ctrl-C."""
-    with live_line(plan.video) as show:
+    with live_line(plan.video.name) as show:
         while agent.returncode is None and not stop.is_set():
             children.check(except_for=agent)
             try:
-                await progress.refresh()
-                show(progress.line())
+                await record.refresh()
+                show(record.line())
             except BrokerUnavailableError as error:
                 show(f"broker is away, the camera goes on: {error}")
             with contextlib.suppress(TimeoutError):
@@ -279,12 +280,12 @@ async def _watch(plan: Plan, children: Children, agent: Child, progress: Progres
         raise agent.failure("failed")
 
 
-async def _wait_for_last_score(children: Children, agent: Child, progress: Progress, stop: asyncio.Event) -> None:
+async def _wait_for_last_score(children: Children, agent: Child, record: RunRecord, stop: asyncio.Event) -> None:
     """The last clips are on their way through labeler and trainer when the video ends: give them time."""
     sent = next((message["clips"] for message in reversed(agent.messages) if "clips" in message), 0)
     end = time.monotonic() + LAST_SCORE_S
-    while progress.clips_seen < sent and time.monotonic() < end and not stop.is_set():
+    while record.clips_seen < sent and time.monotonic() < end and not stop.is_set():
         children.check(except_for=agent)
         with contextlib.suppress(BrokerUnavailableError):
-            await progress.refresh()
+            await record.refresh()
         await asyncio.sleep(0.5)

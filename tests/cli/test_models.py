@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from ams.cli import app
 from ams.errors import AmsError
-from worlds import networks
-from worlds.blocks import BlockStreet
+from tests.blocks import networks
+from tests.blocks.street import BlockStreet
 
 runner = CliRunner()
 

@@ -15,13 +15,13 @@ import pytest
 from ams.broker import connect
 from ams.broker.server import RedisServer
 from ams.cli.children import Child, Children
-from ams.cli.progress import Progress
 from ams.models.bundle import ModelBundle
 from ams.models.store import DirectoryStore
 from ams.ports import Broker
-from worlds import networks
-from worlds.blocks import BlockStreet
-from worlds.films import film
+from ams.run_record import RunRecord
+from tests.blocks import networks
+from tests.blocks.films import film
+from tests.blocks.street import BlockStreet
 
 FILM_S = 50.0
 
@@ -109,21 +109,21 @@ class System:
         await broker.devices.enrol(self.device, hashlib.sha256(self.token.encode()).hexdigest())
         await broker.connection.close()
 
-    async def until(self, what: str, done: Callable[[Progress], bool], deadline_s: float) -> Progress:
+    async def until(self, what: str, done: Callable[[RunRecord], bool], deadline_s: float) -> RunRecord:
         """Watch the session until `done`, with a deadline in real seconds."""
         broker: Broker = connect(self.redis.url)
-        progress = Progress(broker, self.sid)
+        record = RunRecord(broker, self.sid)
         try:
             async with asyncio.timeout(deadline_s):
-                while not done(progress):
-                    await progress.refresh()
+                while not done(record):
+                    await record.refresh()
                     await asyncio.sleep(0.1)
         except TimeoutError:
             logs = "\n".join(f"--- {c.name}\n" + c.log_path.read_text()[-1500:] for c in self.children.all)
-            pytest.fail(f"not within {deadline_s} s: {what}; {progress.line()}\n{logs}")
+            pytest.fail(f"not within {deadline_s} s: {what}; {record.line()}\n{logs}")
         finally:
             await broker.connection.close()
-        return progress
+        return record
 
 
 async def finished(agent: Child, deadline_s: float) -> dict[str, Any]:

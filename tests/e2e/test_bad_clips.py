@@ -16,8 +16,8 @@ from ams.core.messages import Clip, FrameStamp, Hello, Message, Notice, StreamHe
 from ams.core.session import Connection, Received, Role
 from ams.core.transfer import Inbox, Outbox
 from ams.video import encode_clip
+from tests.blocks.street import BlockStreet
 from tests.e2e.conftest import System
-from worlds.blocks import BlockStreet
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.anyio]
 

@@ -18,8 +18,8 @@ from ams.ports import LabelledClip
 from ams.video import encode_clip
 from services.trainer.config import TrainerSettings
 from services.trainer.session import Session
-from worlds import networks
-from worlds.blocks import BlockStreet
+from tests.blocks import networks
+from tests.blocks.street import BlockStreet
 
 STREET = BlockStreet(width=64, height=32, light="dusk", seed=3)
 SID = "cam/cam0"

@@ -25,8 +25,8 @@ from services.trainer.metrics import TrainerMetrics
 from services.trainer.ownership import append, keep_on, take_over
 from services.trainer.service import TrainerService
 from services.trainer.session import Session
+from tests.blocks import networks
 from tests.services.trainer.conftest import SID, STREET, MakeClip
-from worlds import networks
 
 pytestmark = pytest.mark.anyio
 
