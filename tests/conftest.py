@@ -6,9 +6,12 @@ absence into a failure; CI sets it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +22,7 @@ from ams.broker.server import RedisServer, find_redis_server
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-NEEDS = ("redis", "chromium", "kit", "gpu")
+NEEDS = ("redis", "chromium", "kit", "gpu", "mount")
 
 
 def _kit() -> Path | None:
@@ -33,6 +36,27 @@ def _has_cuda() -> bool:
     return bool(torch.cuda.is_available())
 
 
+@contextlib.contextmanager
+def _mounted(directory: Path, megabytes: int) -> Iterator[Path]:
+    directory.mkdir(parents=True, exist_ok=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(directory)], check=True, capture_output=True
+    )
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True, capture_output=True)
+
+
+def _can_mount() -> bool:
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            with _mounted(Path(directory) / "disk", 1):
+                return True
+        except (OSError, subprocess.CalledProcessError):
+            return False
+
+
 def _absent(need: str) -> str | None:
     """Why a need cannot be met here, or None."""
     if need == "redis" and find_redis_server() is None:
@@ -41,6 +65,8 @@ def _absent(need: str) -> str | None:
         return "no Chromium (apt-get install chromium)"
     if need == "kit" and _kit() is None:
         return "no kit of real videos and models (set AMS_KIT)"
+    if need == "mount" and not _can_mount():
+        return "no right to mount a small file system (needs root)"
     if need == "gpu" and not _has_cuda():
         return "no CUDA device"
     return None
@@ -92,3 +118,13 @@ def kit() -> Path:
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     with RedisServer(tmp_path_factory.mktemp("redis")) as server:
         yield server
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Callable[..., contextlib.AbstractContextManager[Path]]:
+    """A directory on a file system of its own, so small that it can be filled: `with small_disk(megabytes=8) as d`."""
+
+    def mounted(*, megabytes: int) -> contextlib.AbstractContextManager[Path]:
+        return _mounted(tmp_path / "disk", megabytes)
+
+    return mounted

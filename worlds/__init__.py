@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from worlds.street import StreetWorld
 
 EXAMPLE = "street?seed=5&camera=fixed&script=demo"
+MOST_DIGITS = 20
+"""Python refuses to read numbers of thousands of digits with an error of its own."""
 
 
 def open_world(text: str) -> StreetWorld:
@@ -44,6 +46,6 @@ def open_world(text: str) -> StreetWorld:
 
 
 def _number(key: str, text: str, low: int, high: int) -> int:
-    if not text.isdecimal() or not low <= int(text) <= high:
+    if not text.isdecimal() or len(text) > MOST_DIGITS or not low <= int(text) <= high:
         raise ConfigError(f"{key}={text!r} is no whole number from {low} to {high}; for example {EXAMPLE}")
     return int(text)

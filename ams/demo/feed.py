@@ -117,12 +117,13 @@ class Feed:
             await asyncio.sleep(POLL_S)
 
     def hear(self, header: dict[str, Any]) -> None:
-        """Take note of a preview message's header."""
+        """Take note of a preview message's header. Raises KeyError, TypeError or ValueError for one that is none."""
+        t_s = float(header["t_s"])
         self._header = header
-        self._begin(float(header["t_s"]))
+        self._begin(t_s)
         name = str(header.get("caption", ""))
         if name and (not self._scenes or self._scenes[-1]["name"] != name):
-            self._scenes.append({"t_s": self._since(float(header["t_s"])), "name": name})
+            self._scenes.append({"t_s": self._since(t_s), "name": name})
             del self._scenes[:-SCENES]
 
     def state(self, *, frames: int, phases: int, links: int) -> dict[str, Any]:

@@ -54,11 +54,14 @@ class LiveRelay:
     def _take(self, message: bytes) -> None:
         try:
             (length,) = struct.unpack_from("<I", message)
-            header = json.loads(message[4 : 4 + length])
-        except (struct.error, ValueError) as error:
-            log.warning("a preview message cannot be read: %s", error)
+            self._heard(json.loads(message[4 : 4 + length], parse_constant=_refuse))
+        except (struct.error, ValueError, KeyError, TypeError) as error:
+            log.warning("a preview message cannot be read: %r", error)
             return
-        self._heard(header)
         self._message = message
         self._arrived.set()
         self._arrived = asyncio.Event()
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")

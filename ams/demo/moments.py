@@ -23,7 +23,7 @@ from ams.core.messages import Clip
 from ams.core.metrics import confusion, mean_iou
 from ams.core.patch import Patch
 from ams.core.score import ClipScore
-from ams.errors import AmsError, PatchError
+from ams.errors import AmsError, PatchError, WireError
 from ams.models.bundle import ModelBundle
 from ams.ports import LabelledClip, PatchEntry
 from ams.video import decode_clip, resize
@@ -81,6 +81,10 @@ class MomentMaker:
             width=spec.width, height=spec.height,
         )  # fmt: skip
         labels_NHW = label_map.decode(labelled.labels, max_pixels=frames_NHWC[..., 0].size)
+        if labels_NHW.shape != frames_NHWC.shape[:3] or len(score.frames) != len(frames_NHWC):
+            raise WireError(
+                f"label maps of shape {labels_NHW.shape} and {len(score.frames)} scores for {len(frames_NHWC)} frames"
+            )
         return [
             self._moment(f"{score.clip_id}-{index}", frame.t_s, frame.version, frames_NHWC[index], labels_NHW[index])
             for index, frame in enumerate(score.frames)
@@ -142,6 +146,8 @@ class MomentReel:
         if not moments:
             return
         start_s = min(max(now_s, self._last_at_s + 0.2), now_s + self.LAG_S)
+        while self._waiting and self._waiting[-1][0] >= start_s:
+            self._waiting.pop()  # too far behind: it makes room
         for moment in moments:
             self._last_at_s = start_s + moment.t_s - moments[0].t_s
             self._waiting.append((self._last_at_s, moment))

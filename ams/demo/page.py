@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from fastapi import Body, FastAPI, HTTPException, Query, Request, Response, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.base import RequestResponseEndpoint
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from ams.demo.feed import LAST_MINUTE_S, Feed
 from ams.demo.live import LiveRelay
@@ -33,9 +34,11 @@ FOREIGN = 1008
 Known = Annotated[int, Query(ge=0)]
 
 
-def create_page(feed: Feed, live: LiveRelay) -> FastAPI:
-    """The app that serves the page of one session."""
+def create_page(feed: Feed, live: LiveRelay, *, hosts: Sequence[str] = ("*",)) -> FastAPI:
+    """The app that serves the page of one session to browsers that ask for it by one of these host names."""
     app = FastAPI(title="AMS demo", docs_url=None, redoc_url=None, openapi_url=None)
+    # A foreign name that leads to this address would make a foreign page one of ours.
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
 
     @app.middleware("http")
     async def protect(request: Request, call_next: RequestResponseEndpoint) -> Response:
@@ -78,10 +81,11 @@ def create_page(feed: Feed, live: LiveRelay) -> FastAPI:
             return
         await socket.accept()
         sending = asyncio.create_task(_send_newest(socket, live))
-        with contextlib.suppress(WebSocketDisconnect):
-            while True:  # nothing is expected; reading notices that the browser is gone
-                await socket.receive_bytes()
-        sending.cancel()
+        try:
+            while (await socket.receive())["type"] != "websocket.disconnect":
+                pass  # nothing is expected; reading notices that the browser is gone
+        finally:
+            sending.cancel()
 
     @app.get("/healthz")
     async def healthz() -> JSONResponse:
@@ -107,4 +111,4 @@ async def _send_newest(socket: WebSocket, live: LiveRelay) -> None:
 def _is_ours(socket: WebSocket) -> bool:
     """Whether a WebSocket comes from this page: browsers say which page opened it."""
     origin = socket.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == socket.headers.get("host")
+    return origin is None or origin.partition("://")[2] == socket.headers.get("host")

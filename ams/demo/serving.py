@@ -21,6 +21,8 @@ from ams.models.store import DirectoryStore
 from ams.ports import Broker
 from services.gateway.server import GatewayServer, listen
 
+LOOPBACK = ("localhost", "127.0.0.1")
+
 
 def bind(settings: PageSettings) -> socket.socket:
     """The page's listening socket. Raises ConfigError when the port is taken."""
@@ -45,7 +47,7 @@ class PageServer:
         """Serve until `stopping`."""
         feed = Feed(self.broker, self._subject(), ScaledClock())
         live = LiveRelay(self.settings.preview_url, feed.hear)
-        server = GatewayServer(create_page(feed, live), on_listening)
+        server = GatewayServer(create_page(feed, live, hosts=_names_of(self.settings.host)), on_listening)
         async with asyncio.TaskGroup() as tasks:
             helpers = [tasks.create_task(feed.run()), tasks.create_task(live.run())]
             serving = tasks.create_task(server.serve(sockets=[self.listener]))
@@ -67,6 +69,11 @@ class PageServer:
             teacher_name=teacher.card.name,
             teacher_parameters=_parameters(teacher),
         )
+
+
+def _names_of(host: str) -> tuple[str, ...]:
+    """Names under which a page on this address may be asked for; any once it is open to the network."""
+    return LOOPBACK if host in LOOPBACK else ("*",)
 
 
 def _parameters(teacher: ModelBundle) -> int:

@@ -1,8 +1,8 @@
 """`make models`: draw, train and judge the networks that ship with the street worlds. At most half an hour on 2 cores.
 
 Teacher: a larger network that has seen all conditions. Student: a small one that has seen clear days only. Oracle: the
-same small network, trained as long on all conditions; nothing that runs uses it, it is what an adapted student is
-measured against. Everything goes to worlds/models, with the figures in its README.
+same small network, trained on all conditions and twice as long; nothing that runs uses it, it is what an adapted
+student is measured against. Everything goes to worlds/models, with the figures in its README.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Recipe:
 RECIPES = (
     Recipe("street-teacher", "teacher", ALL, steps=3200, lr=1.5e-3, seed=1),
     Recipe("street-student", "student", DAY, steps=2600, lr=2e-3, seed=2),
-    Recipe("street-oracle", "student", ALL, steps=2600, lr=2e-3, seed=2),
+    Recipe("street-oracle", "student", ALL, steps=5200, lr=2e-3, seed=2),
 )
 PICTURES = 3600
 BATCH = 8
@@ -112,6 +112,9 @@ def main() -> int:
     """Make all of them, or one."""
     parser = argparse.ArgumentParser(prog="make models", description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--out", type=Path, default=SHIPPED, help="directory of the models (default: %(default)s)")
+    parser.add_argument(
+        "--only", choices=[recipe.name for recipe in RECIPES], help="make this one and take the others as they are"
+    )
     parser.add_argument("--quick", action="store_true", help="a twentieth of the work, to see that it works")
     parser.add_argument("--threads", type=int, default=2, help="threads of training (default: %(default)s)")
     options = parser.parse_args()
@@ -122,6 +125,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="ams-models-") as scratch, Progress(console=console) as progress:
         bundles = [
             make(recipe, Path(scratch), progress, steps=recipe.steps // share, pictures=PICTURES // share)
+            if options.only in (None, recipe.name)
+            else ModelBundle.load(options.out / recipe.name)
             for recipe in RECIPES
         ]
         task = progress.add_task("judging", total=None)

@@ -51,7 +51,7 @@ class Figures:
             "",
             "Made by `make models` (seeded) from nothing but the procedural streets of `worlds/`; Apache-2.0 like the",
             "rest. *Teacher*: has seen all conditions. *Student*: has seen clear days only; the demo starts with it.",
-            "*Oracle*: the student's network trained as long on all conditions; nothing that runs uses it, it",
+            "*Oracle*: the student's network trained on all conditions, twice as long; nothing that runs uses it, it",
             "is what an adapted student is measured against.",
             "",
             f"mIoU in points on streets that none of them has seen ({self.pictures} pictures a condition, fixed and",
