@@ -10,7 +10,7 @@ import importlib
 import json
 import sys
 
-NAMES = ("patch_bytes", "patch_speed", "training_phase")
+NAMES = ("patch_bytes", "patch_entropy", "patch_frontier", "patch_speed", "training_phase")
 
 
 def main() -> int:

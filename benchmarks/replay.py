@@ -10,46 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
-from ams.core.layout import IntVector, Layout
+from ams.core.layout import IntVector
 from ams.core.metrics import SlidingMiou, confusion
-from ams.core.selection import CoordinateSelection
 from ams.learn.adam import MaskedAdam
-from ams.learn.phase import Batch, DistillationPhase, PhaseResult, PhaseSettings
+from ams.learn.phase import Batch, DistillationPhase, PhaseSettings
 from ams.learn.student import Student
 from ams.models.bundle import ModelBundle
+from benchmarks.schemes import INTERVAL_S, sender
 from benchmarks.trace import Trace
 
-INTERVAL_S = 10.0
 HORIZON_S = 240.0
 DELAY_S = 3.0
 """From the newest frame of a phase to the first one with its update: labels, training and transfer."""
-
-
-@dataclass(frozen=True, eq=False)
-class Update:
-    """What the device has after a phase, [P], and the bytes that brought it there, headers and digests included."""
-
-    weights: IntVector
-    bytes: int
-    changed: int
-
-
-class Scheme(Protocol):
-    """Chooses coordinates and encodes updates."""
-
-    name: str
-
-    def selection(self, rng: np.random.Generator) -> CoordinateSelection | None:
-        """Which coordinates phases may change; None trains nothing."""
-        ...
-
-    def send(self, start: IntVector, wanted: PhaseResult, layout: Layout) -> Update:
-        """The update from the device's weights towards what a phase wants."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -70,13 +45,13 @@ class Replayed:
 
 
 def replay(
-    trace: Trace, bundle: ModelBundle, scheme: Scheme, *, seed: int, steps: int = 20, batch: int = 8, lr: float = 1e-3
+    trace: Trace, bundle: ModelBundle, scheme: str, *, seed: int, steps: int = 20, batch: int = 8, lr: float = 1e-3
 ) -> Replayed:
     """Run a scheme over a trace. Deterministic for a seed and a number of threads."""
     rng = np.random.default_rng([seed, 1])
     student = Student.from_bundle(bundle, verify=False)
     layout, subset, classes = bundle.layout, bundle.card.subset_indices, len(bundle.card.classes)
-    selection = scheme.selection(np.random.default_rng([seed, 2]))
+    sending = sender(scheme, layout)
     optimizer = MaskedAdam(layout.size, lr=lr)
     device: IntVector = bundle.version0
     window = SlidingMiou(subset)
@@ -93,18 +68,19 @@ def replay(
             matrix = confusion(trace.labels_NHW[index], predicted, classes=classes, subset=subset)
             scores.append(window.add(float(trace.times_s[index]), matrix))
         judged += len(chosen)
-        if selection is None or judged == len(trace):
+        selection = None if judged == len(trace) else sending.begin(now_s)
+        if selection is None:
             now_s += INTERVAL_S
             continue
         held = np.flatnonzero((trace.times_s < now_s) & (trace.times_s >= now_s - HORIZON_S))
         phase = DistillationPhase(student, optimizer, selection, PhaseSettings(steps=steps, batch=batch, lr=lr))
         wanted = phase.run(device, _batches(trace, held, rng, steps, batch))
-        update = scheme.send(device, wanted, layout)
+        update = sending.send(device, wanted)
         device = update.weights
         sizes.append(update.bytes)
         changed.append(update.changed)
         now_s += INTERVAL_S
-    return Replayed(scheme.name, trace.name, seed, float(np.nanmean(scores)), tuple(sizes), tuple(changed))
+    return Replayed(scheme, trace.name, seed, float(np.nanmean(scores)), tuple(sizes), tuple(changed))
 
 
 def _batches(

@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ams.core.card import IGNORE_LABEL
 from ams.models.bundle import ModelBundle
+from ams.video import read_video, resize
 from services.labeler.teacher import Teacher
 from worlds.shipped import TEACHER
 from worlds.street import Mount, StreetWorld
@@ -48,6 +50,25 @@ def street_trace(seed: int, camera: Mount, script: str, *, seconds: float) -> Tr
         labels = np.concatenate([teacher.label(frames[i : i + 8]) for i in range(0, len(frames), 8)])
         _write(path, frames, labels, times_s)
     return _read(name, path)
+
+
+def kit_trace(kit: Path, video: str, student: ModelBundle) -> Trace:
+    """A video of the kit with the teacher's labels that lie beside it, at 1 frame/s and 512x256.
+
+    Labels of classes that the student does not have are ignored. Raises VideoError for a video that cannot be read.
+    """
+    with np.load(kit / "labels" / f"{video}_teacher_1fps_512x256.npz") as held:
+        labels, times_s, indices = held["labels"], held["time_s"].astype(np.float64), held["frame_index"]
+    wanted = {int(index) for index in indices}
+    spec = student.card.input
+    frames = [
+        resize(frame[None], width=spec.width, height=spec.height)[0]
+        for index, (_, frame) in enumerate(read_video(kit / "videos" / f"{video}.mp4"))
+        if index in wanted
+    ]
+    known = len(student.card.classes)
+    labels = np.where(labels < known, labels, IGNORE_LABEL).astype(np.uint8)
+    return Trace(video, np.stack(frames), labels[: len(frames)], times_s[: len(frames)])
 
 
 def _write(

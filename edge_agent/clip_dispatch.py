@@ -48,7 +48,8 @@ class ClipDispatch:
     async def drained(self, timeout_s: float) -> bool:
         """Wait until the server has all clips; False when it does not have them after `timeout_s` real seconds."""
         try:
-            await asyncio.wait_for(self._drained.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._drained.wait()
         except TimeoutError:
             return False
         return True

@@ -16,7 +16,7 @@ import numpy as np
 
 from ams.core.layout import IntVector, Layout
 from ams.core.patch import Patch
-from ams.errors import BackendError, BaseMismatchError, PatchError
+from ams.errors import BackendError, BaseMismatchError, CorruptPatchError, PatchError
 from ams.models.bundle import ModelBundle
 from ams.video.reader import FrameHWC
 from edge_agent.runtime import RuntimeFactory, StudentRuntime
@@ -85,12 +85,21 @@ class ModelSlot:
         """What ran before, for an instant rollback."""
         return self._previous
 
-    def apply(self, data: bytes) -> Applied | Refusal:
-        """Take a patch in. Heavy: to be called in a thread of its own, never in the inference loop."""
+    def apply(self, data: bytes, *, announced: int | None = None) -> Applied | Refusal:
+        """Take a patch in. Heavy: to be called in a thread of its own, never in the inference loop.
+
+        `announced` is the target that the message around the patch names. The digest covers weights and no numbers:
+        without a second word for it, one damaged bit would let sound weights run under a version nobody published.
+        """
         with self._changing:
             started_s = time.perf_counter()
             try:
-                changed = self._apply(Patch.decode(data, self._layout))
+                patch = Patch.decode(data, self._layout)
+                if announced not in (None, patch.target):
+                    raise CorruptPatchError(
+                        f"a patch to version {patch.target} came, version {announced} was announced"
+                    )
+                changed = self._apply(patch)
             except PatchError as error:
                 return self._refusal(error.reason, error)
             except CanaryError as error:

@@ -43,7 +43,7 @@ class PatchIntake:
         """Apply what is queued until cancelled; a patch under way then is finished in its thread."""
         while True:
             target, payload = await self._waiting.get()
-            self._answer(target, await asyncio.to_thread(self._slot.apply, payload))
+            self._answer(target, await asyncio.to_thread(self._slot.apply, payload, announced=target))
 
     def report_reverted(self, version: int, outcome: Refusal) -> None:
         """Tell the server that `version`, which ran already, has failed and what runs instead."""

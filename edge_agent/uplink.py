@@ -8,6 +8,7 @@ it stopped. Runs in the event loop; never in the way of inference.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -35,6 +36,7 @@ from ams.core.messages import (
     StreamWelcome,
     Welcome,
 )
+from ams.core.patch import FEATURE_RANS
 from ams.core.session import Connection, Role
 from ams.core.transfer import Inbox, Outbox
 from ams.errors import HandshakeError, WireError
@@ -177,6 +179,7 @@ class Uplink:
             token=identity.token,
             boot_id=identity.boot_id,
             sent_ns=self._clock.now_ns(),
+            features=(FEATURE_RANS,),
             streams=(
                 StreamHello(
                     name=identity.stream,
@@ -216,10 +219,11 @@ class Uplink:
                 self._counters.bytes_up += len(data)
             now_s = time.monotonic()
             wait_s = min(connection.heartbeat_due_s() - now_s, self.clips.due_in_s(now_s))
-            try:
-                await asyncio.wait_for(self._wake.wait(), max(0.01, wait_s))
-            except TimeoutError:
-                continue
+            # Not `wait_for`: before Python 3.12 it swallows a cancellation that comes together with the event, and a
+            # connection whose end and last message come together would then never end.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.01, wait_s)):
+                    await self._wake.wait()
 
     async def _watch(self, connection: Connection) -> None:
         """End a connection on which nothing comes any more."""

@@ -27,6 +27,7 @@ import typer
 from ams.cli.children import ChildError, Children
 from ams.cli.demo_system import DemoPlan, DemoSystem, describe_redis, enrol, start
 from ams.cli.progress import live_line
+from ams.cli.run import selection_options
 from ams.errors import ConfigError, ModelError
 
 NEEDED_BYTES = 64 << 20
@@ -87,8 +88,11 @@ def demo(
     ] = None,
     interval: Annotated[float, typer.Option(min=1, max=600, help="Training interval T_update in seconds.")] = 6.0,
     fraction: Annotated[
-        float, typer.Option(min=0.001, max=1, help="Share of the weights that a phase may change (gamma).")
-    ] = 0.2,
+        float | None,
+        typer.Option(min=0.001, max=1, help="Share of the weights that a phase may change (gamma), as in the paper; by "
+                     "default as many as the downlink's budget is good for."),
+    ] = None,
+    downlink_kbps: Annotated[float, typer.Option(min=0, help="Downlink budget; 0 for none.")] = 100.0,
     learning_rate: Annotated[float, typer.Option(help="Adam's step size.")] = 1e-3,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of each process.")] = 1,
     log_dir: Annotated[Path | None, typer.Option(help="Keep the logs of all processes here.")] = None,
@@ -102,7 +106,7 @@ def demo(
     ams demo --duration 180 --json                        three minutes, then the figures
     """
     wish = _Wish(source, teacher, student, models_dir, broker, host, port, duration, json, log_dir, threads, {
-        "training_interval_s": interval, "coordinate_fraction": fraction, "learning_rate": learning_rate,
+        "training_interval_s": interval, "learning_rate": learning_rate, **selection_options(fraction, downlink_kbps),
     })  # fmt: skip
     try:
         with contextlib.ExitStack() as stack:

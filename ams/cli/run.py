@@ -77,7 +77,12 @@ def run(
     steps: Annotated[int, typer.Option(min=1, help="Training steps per phase.")] = 20,
     batch: Annotated[int, typer.Option(min=1, help="Frames per training step.")] = 8,
     learning_rate: Annotated[float, typer.Option(help="Adam's step size.")] = 1e-3,
-    fraction: Annotated[float, typer.Option(help="Share of the weights that a phase may change (gamma).")] = 0.05,
+    fraction: Annotated[
+        float | None,
+        typer.Option(min=0.001, max=1, help="Share of the weights that a phase may change (gamma), as in the paper; by "
+                     "default as many as the downlink's budget is good for."),
+    ] = None,
+    downlink_kbps: Annotated[float, typer.Option(min=0, help="Downlink budget; 0 for none.")] = 100.0,
     interval: Annotated[float, typer.Option(help="Training interval T_update in stream seconds.")] = 10.0,
     uplink_kbps: Annotated[float, typer.Option(help="Uplink budget.")] = 200.0,
     threads: Annotated[
@@ -112,7 +117,7 @@ def run(
                 "steps": steps,
                 "batch": batch,
                 "learning_rate": learning_rate,
-                "coordinate_fraction": fraction,
+                **selection_options(fraction, downlink_kbps),
                 "training_interval_s": interval,
                 "uplink_kbps": uplink_kbps,
                 "seed": seed,
@@ -121,6 +126,13 @@ def run(
         interrupted = asyncio.run(_run(plan, as_json=json, report=report))
     if interrupted:
         raise typer.Exit(130)
+
+
+def selection_options(fraction: float | None, downlink_kbps: float) -> dict[str, object]:
+    """The trainer's settings for a coordinate fraction, or for the downlink's budget to decide."""
+    if fraction is None:
+        return {"downlink_kbps": downlink_kbps}
+    return {"selection": "gradient", "coordinate_fraction": fraction, "downlink_kbps": downlink_kbps}
 
 
 def _check(video: Path, teacher: str, student: str, models_dir: Path, report: Path | None) -> None:

@@ -14,6 +14,9 @@ import numpy.typing as npt
 
 from ams.core.layout import IntVector
 
+SAFE_CHANGE = 1 << 30
+"""Grid integers are below 2**24, so their sums with smaller changes than this fit into 32 bits."""
+
 
 @dataclass(frozen=True, eq=False)
 class Delta:
@@ -53,8 +56,15 @@ class Delta:
         """The change that undoes this one."""
         return Delta(self.positions, -self.values)
 
-    def added_to(self, n: IntVector) -> npt.NDArray[np.int64]:
-        """A copy of `n` with the change made, as int64; whether it is on the grid is the caller's check."""
-        result = n.astype(np.int64)
-        result[self.positions] += self.values
-        return result
+    def added_to(self, n: IntVector) -> npt.NDArray[np.int32] | npt.NDArray[np.int64]:
+        """A copy of `n` with the change made; whether it is on the grid is the caller's check.
+
+        As int32 where no sum can leave it, which on large students takes half the time; else as int64.
+        """
+        if np.abs(self.values).max(initial=0) < SAFE_CHANGE:
+            narrow = n.copy()
+            narrow[self.positions] += self.values.astype(np.int32)
+            return narrow
+        wide = n.astype(np.int64)
+        wide[self.positions] += self.values
+        return wide

@@ -37,6 +37,11 @@ class VersionHistory:
         self.acknowledged = 0
 
     @property
+    def model_id(self) -> str:
+        """The student whose weights these are."""
+        return self._model_id
+
+    @property
     def latest(self) -> IntVector:
         """Weights of the newest version; not to be written to."""
         return self._latest
@@ -54,7 +59,7 @@ class VersionHistory:
         summed = delta.added_to(self._latest)
         if not self._layout.in_range(summed):
             raise CorruptPatchError("a weight would leave the grid; quantise the change first")
-        weights = summed.astype(np.int32)
+        weights = summed.astype(np.int32, copy=False)
         patch = Patch(self.version, self.version + 1, self._model_id, self._layout.digest(weights), delta)
         self._remember(patch.target, patch.base, delta)
         self._latest, self.version = weights, patch.target
@@ -83,7 +88,7 @@ class VersionHistory:
             raise BaseMismatchError(f"version {version} is not in the history (newest is {self.version})")
         if version == 0:
             return self._version0
-        return Delta.total(step.negated() for step in way).added_to(self._latest).astype(np.int32)
+        return Delta.total(step.negated() for step in way).added_to(self._latest).astype(np.int32, copy=False)
 
     def rebase(self, running: int) -> Patch:
         """The cumulative patch from the version that a device runs to the newest; a keyframe when it is unknown.

@@ -107,7 +107,7 @@ class Layout:
 
     def in_range(self, n: npt.NDArray[np.int64] | IntVector) -> bool:
         """Whether every integer is on the grid."""
-        return bool(np.all(np.abs(n) < LIMIT))
+        return not n.size or (int(n.max()) < LIMIT and int(n.min()) > -LIMIT)
 
     def _check(self, vector: npt.NDArray[np.generic]) -> None:
         if vector.shape != (self.size,):

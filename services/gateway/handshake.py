@@ -75,5 +75,6 @@ def announcement(shared: Shared, hello: Hello, stream: StreamHello) -> dict[str,
         "device_version": str(stream.version),
         "device_digest": stream.digest,
         "agent": hello.agent,
+        "features": " ".join(hello.features),
         "connected": "1",
     }

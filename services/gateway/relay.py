@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 ENTRIES_AT_ONCE = 32
 """Entries per read of a patch log, which bounds the bytes held while a long log is walked through."""
 
+LOOK_BACK_S = 60.0
+"""How often it is checked that the patch log still has the entry that was read last."""
+
 ASK_AGAIN_S = 30.0
 """How often an owner is asked again for what the log lacks."""
 
@@ -55,6 +58,8 @@ class StreamRelay:
         self._unanswered: deque[LogEntry] = deque()
         self._log: list[LogEntry] = []
         self._cursor = ""
+        self._last: LogEntry | None = None  # what the cursor stands at
+        self._looked_back_s = time.monotonic()
         self._fresh: dict[str, bytes] = {}
         self._rates: Rates | None = None
         self._rates_text = ""
@@ -88,10 +93,23 @@ class StreamRelay:
         """Begin again at the oldest entry: the log is not what it was."""
         self._log.clear()
         self._fresh.clear()
-        self._cursor = ""
+        self._cursor, self._last = "", None
+
+    async def _look_back(self, last: LogEntry) -> None:
+        """Begin again if the log is not the one that was read: a broker that failed over gives ids out once more.
+
+        Without this, entries with ids below the cursor would never be seen. A trimmed log has later entries.
+        """
+        found = await self._broker.patches.read(self.sid, after=_before(last.entry_id), count=1)
+        self._looked_back_s = time.monotonic()
+        if not found or (found[0].entry_id == last.entry_id and _header(found[0]) != last):
+            log.warning("%s: the patch log is not what it was; it is read again", self.sid)
+            self.forget()
 
     async def read_log(self) -> bool:
         """Read what is new in the patch log. True when the log as it is brings the device to the newest version."""
+        if self._last is not None and time.monotonic() - self._looked_back_s >= LOOK_BACK_S:
+            await self._look_back(self._last)
         while True:
             entries = await self._broker.patches.read(self.sid, after=self._cursor, count=ENTRIES_AT_ONCE)
             if not entries:
@@ -99,7 +117,7 @@ class StreamRelay:
             # The bytes of the last read only: mostly it is one new patch, which is sent at once.
             self._fresh = {entry.entry_id: entry.patch for entry in entries}
             self._log += [_header(entry) for entry in entries if entry.version >= self._running[0]]
-            self._cursor = entries[-1].entry_id
+            self._cursor, self._last = entries[-1].entry_id, _header(entries[-1])
             if len(entries) < ENTRIES_AT_ONCE:
                 break
         version, digest = self._running

@@ -19,6 +19,9 @@ from services.gateway.shared import Shared
 
 log = logging.getLogger(__name__)
 
+RUNNING = ("device_version", "device_digest")
+"""The fields of a session's state that only we write, and whose loss would leave its owner waiting for an answer."""
+
 
 class DeviceStream:
     """What a connection does for one of its streams."""
@@ -84,15 +87,18 @@ class DeviceStream:
         await self._postbox.flush()
         if not look:
             return
+        told = None if self._postbox.waiting else dict(self._announcement)
         state = await self._shared.broker.directory.state(self.sid)
         gateway = state.get("gateway")
+        if gateway not in (None, self._shared.name):
+            raise ConnectionOverError(REPLACED)
         if gateway is None:
             log.warning("%s: the broker has lost the session; it is announced again", self.sid)
-            self.broker_forgot = self._resume_due = True
-            self._relay.forget()
-            self._postbox.note(self._announcement)
-        elif gateway != self._shared.name:
-            raise ConnectionOverError(REPLACED)
+            self.broker_forgot = True
+            self._announce_again()
+        elif told is not None and any(state.get(field) != told[field] for field in RUNNING):
+            log.warning("%s: the broker has lost what the device runs; it is announced again", self.sid)
+            self._announce_again()
         self._relay.take_state(state)
         reaches = await self._relay.read_log()
         if self._resume_due:
@@ -100,6 +106,12 @@ class DeviceStream:
             self._resume_due = False
         await self._relay.advance()
         await self._postbox.flush()
+
+    def _announce_again(self) -> None:
+        """What the device said last went with a broker that failed over: nobody but us can say it again."""
+        self._resume_due = True
+        self._relay.forget()
+        self._postbox.note(self._announcement)
 
     async def disconnected(self) -> None:
         """Note that the device has gone, unless it has come back somewhere else."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -21,11 +22,22 @@ class TrainerSettings(BaseSettings):
     steps: int = Field(default=20, ge=1, le=1000, description="Training steps per phase (K).")
     batch: int = Field(default=8, ge=1, le=64, description="Frames per training step.")
     learning_rate: float = Field(default=1e-3, gt=0, le=1, description="Adam's step size.")
+    selection: Literal["auto", "all", "gradient", "random", "first", "last", "first_and_last"] = Field(
+        default="auto",
+        description="Which weights a phase may change: auto (by gradient, as many as the downlink's budget is good "
+        "for), all, or the paper's with a fixed coordinate fraction: gradient, random, first, last, first_and_last.",
+    )
     coordinate_fraction: float = Field(
-        default=0.05, gt=0, le=1, description="Share of the weights that a phase may change (gamma)."
+        default=0.05, gt=0, le=1, description="Share of the weights that the paper's selections change (gamma)."
+    )
+    downlink_kbps: float = Field(
+        default=100.0, ge=0, le=1_000_000, description="Downlink budget of a stream's updates in kbps; 0 for none."
     )
     step_rms: float = Field(
-        default=0.35, ge=0, le=8, description="Quantiser step, as a multiple of the RMS change of a tensor."
+        default=2.0, ge=0, le=8, description="Finest quantiser step, as a multiple of the RMS change of a tensor."
+    )
+    dead_zone: float = Field(
+        default=0.5, ge=0.5, le=2, description="Share of a quantiser step below which a change is not sent."
     )
     training_interval_s: float = Field(default=10.0, gt=0, le=600, description="Base of T_update.")
     horizon_s: float = Field(default=240.0, gt=0, le=3600, description="Length of the replay horizon.")

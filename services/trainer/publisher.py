@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +18,7 @@ from ams.core.delta import Delta
 from ams.core.history import VersionHistory
 from ams.core.layout import Layout
 from ams.core.messages import Refused
-from ams.core.patch import Patch
+from ams.core.patch import CODER_OFFSET, FEATURE_RANS, GAP_ZSTD, RANS, Patch
 from ams.models.bundle import ModelBundle
 from ams.ports import PatchEntry
 
@@ -31,6 +32,9 @@ WEIGH_EVERY = 8
 
 MAX_ANSWERS = 5
 """Answers to refusals in a row; then the device must say that something runs."""
+
+NO_DIGEST = bytes(32)
+"""Where only the length of a patch matters: digests all have the same."""
 
 WEIGHTS_AT_FAULT = ("canary", "backend")
 """Refusals that blame the weights and not the bytes: what ran well comes back."""
@@ -61,6 +65,8 @@ class Publisher:
         self._bytes_since_keyframe = 0
         self._in_a_row = 0
         self._answered: tuple[int, bytes] | None = None
+        self._coder = GAP_ZSTD  # what every device takes, until this one says that it takes more
+        self._coders_in_log: set[int] = set()
 
     def replay(self, entry: PatchEntry) -> None:
         """Rebuild the record from an entry of the log. Raises PatchError when it does not fit."""
@@ -68,6 +74,20 @@ class Publisher:
             return
         self.history.replay(Patch.decode(entry.patch, self._layout))
         self._count(entry)
+
+    def speak(self, features: Collection[str]) -> None:
+        """Encode for a device with these features from now on.
+
+        What it could not read in the log gives way to a keyframe, up to which the log is then trimmed.
+        """
+        self._coder = RANS if FEATURE_RANS in features else GAP_ZSTD
+        if self._coder == GAP_ZSTD and RANS in self._coders_in_log:
+            self.publish_keyframe()
+
+    def size_of(self, delta: Delta) -> int:
+        """Bytes of the patch that would publish a change; nothing is decided."""
+        patch = Patch(self.history.version, self.history.version + 1, self.history.model_id, NO_DIGEST, delta)
+        return len(patch.encode(self._layout, coder=self._coder))
 
     def publish(self, delta: Delta) -> PatchEntry:
         """Decide on a new version whose weights are the newest ones plus `delta`."""
@@ -84,8 +104,8 @@ class Publisher:
             if not log_reaches and version < self.history.version:
                 self._decide(self.history.rebase(version))
             return
-        if (version, digest) == self._answered:
-            return  # said again, by a reconnect say: the keyframe for it is in the log
+        if (version, digest) == self._answered and log_reaches:
+            return  # said again, by a reconnect say: the keyframe for it is in the log, unless the broker lost that
         if connected:
             self._in_a_row = 0
         if self.history.knows(version):
@@ -111,7 +131,7 @@ class Publisher:
         elif reason in WEIGHTS_AT_FAULT and not self._newest_equals(running):
             self._decide(self.history.roll_back(running))
             self._decide(self.history.rebase(running))
-        elif reason not in WEIGHTS_AT_FAULT and running < self.history.version:
+        elif running < self.history.version:  # also when it failed on weights like those that run: it may pass
             self._decide(self.history.rebase(running))
 
     def _newest_equals(self, version: int) -> bool:
@@ -131,7 +151,7 @@ class Publisher:
             base=patch.base,
             version=patch.target,
             digest=patch.digest.hex(),
-            patch=patch.encode(self._layout),
+            patch=patch.encode(self._layout, coder=self._coder),
         )
         self.outgoing.append(entry)
         self._count(entry)
@@ -140,13 +160,16 @@ class Publisher:
         return entry
 
     def _count(self, entry: PatchEntry) -> None:
+        coder = entry.patch[CODER_OFFSET]
         if entry.kind == "keyframe":
             self._since_keyframe = self._bytes_since_keyframe = 0
+            self._coders_in_log = {coder}
         else:
+            self._coders_in_log.add(coder)
             self._since_keyframe += 1
             self._bytes_since_keyframe += len(entry.patch)
 
     def _log_outgrew_keyframe(self) -> bool:
         if not self._since_keyframe or self._since_keyframe % WEIGH_EVERY:
             return False
-        return self._bytes_since_keyframe > len(self.history.keyframe().encode(self._layout))
+        return self._bytes_since_keyframe > len(self.history.keyframe().encode(self._layout, coder=self._coder))

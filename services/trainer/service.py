@@ -140,7 +140,8 @@ class TrainerService:
 
     async def _pause(self, real_s: float) -> None:
         try:
-            await asyncio.wait_for(self._stopping.wait(), real_s)
+            async with asyncio.timeout(real_s):
+                await self._stopping.wait()
         except TimeoutError:
             return
 

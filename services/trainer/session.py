@@ -22,10 +22,8 @@ from ams.core.interval import TrainingInterval
 from ams.core.label_map import LabelMaps
 from ams.core.messages import Clip, Rates, Refused
 from ams.core.metrics import ConfusionMatrix, confusion
-from ams.core.quantiser import Quantiser
 from ams.core.sampling import SamplingRate
 from ams.core.score import ClipScore, PhaseRecord
-from ams.core.selection import GradientGuidedSelection
 from ams.core.stream_time import StreamTime
 from ams.errors import AmsError, ModelError
 from ams.learn.adam import MaskedAdam
@@ -37,6 +35,7 @@ from ams.video import decode_clip, resize
 from services.trainer.config import TrainerSettings
 from services.trainer.publisher import Publisher
 from services.trainer.scoring import FramesNHWC, Scorer
+from services.trainer.updates import UpdateControl
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +75,7 @@ class Session:
         self.sampling = SamplingRate(hz=settings.max_sampling_hz, max_hz=settings.max_sampling_hz)
         self.interval = TrainingInterval(base_s=settings.training_interval_s)
         self.optimizer = MaskedAdam(self._layout.size, lr=settings.learning_rate)
-        self._selection = GradientGuidedSelection(settings.coordinate_fraction)
-        self._quantiser = Quantiser(settings.step_rms)
+        self.updates = UpdateControl(settings, self._layout, np.random.default_rng([settings.seed, fence, 1]))
         self._gate = Gate(settings.gate_margin)
         self._rng = np.random.default_rng([settings.seed, fence])
         self._time = StreamTime()
@@ -202,20 +200,21 @@ class Session:
         phase = DistillationPhase(
             self._student,
             self.optimizer,
-            self._selection,
+            self.updates.begin(now_s, self.interval.interval_s),
             PhaseSettings(steps=self.settings.steps, batch=self.settings.batch, lr=self.settings.learning_rate),
         )
         result = phase.run(start, self._frames_of(batches), should_stop=should_stop)
         if len(result.losses) < len(batches):
             return None
-        delta = self._quantiser.quantise(start, result.weights, result.mask, self._layout)
-        candidate = delta.added_to(start).astype(np.int32)
+        delta = self.updates.fit(start, result, self.publisher.size_of)
+        candidate = delta.added_to(start).astype(np.int32, copy=False)
         before, after = self._judge(start), self._judge(candidate)
         verdict = self._gate.judge(before, after, self._subset)
         publish = verdict.publish and len(delta) > 0
         patch_bytes = 0
         if publish:
             patch_bytes = len(self.publisher.publish(delta).patch)
+            self.updates.sent(patch_bytes)
         return PhaseRecord(
             t_s=now_s,
             seconds=timer() - started,

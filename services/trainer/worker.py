@@ -29,6 +29,9 @@ T = TypeVar("T")
 InThread = Callable[[Callable[[], T]], Awaitable[T]]
 
 RETRY_REAL_S = 1.0
+CHECK_LOG_REAL_S = 30.0
+"""How long the device may owe its answers before the patch log is read again; a slow link takes its time, too."""
+
 LABELLED_AT_ONCE = 4
 """Clips read per turn: each is decoded and scored, so a long backlog must not delay the device's events."""
 
@@ -75,6 +78,7 @@ class SessionWorker:
         self._reports: deque[_Report] = deque()
         self._told = (0, 0, Counter[str]())
         self._heard_written = ""
+        self._log_checked_s = time.monotonic()
 
     def ring(self) -> None:
         """Something happened in the session, or to us."""
@@ -127,9 +131,12 @@ class SessionWorker:
                 if self._lease.fence != fence:  # it lapsed and was taken again
                     fence = self._lease.fence
                     await keep_on(self._broker, self._lease, session)
-                if await self._model_changed(model_id):
+                state = await self._broker.directory.state(self.sid)
+                if state.get("model_id", model_id) != model_id:
                     log.info("%s: the device came back with another model", self.sid)
                     return
+                if "features" in state:  # else the broker has just lost the session: it will be announced again
+                    session.publisher.speak(state["features"].split())
                 heard = await self._hear(session, heard)
                 clips = await self._broker.labelled.read(self.sid, after=labelled, count=LABELLED_AT_ONCE)
                 for clip in clips:
@@ -138,6 +145,7 @@ class SessionWorker:
                     labelled = clip.entry_id
                 if not clips and session.phase_due(self._clock.now_s()):
                     await self._train(session)
+                await self._check_log(session)
                 await self._publish(session)
                 await self._tell(session)
             except BrokerUnavailableError as error:
@@ -148,9 +156,6 @@ class SessionWorker:
                 await self._wait_for_ring()
 
     # -- up: the device's word, labelled clips -----------------------------------------------------------------
-
-    async def _model_changed(self, model_id: str) -> bool:
-        return (await self._broker.directory.state(self.sid)).get("model_id", model_id) != model_id
 
     async def _hear(self, session: Session, heard: str) -> str:
         """Hear the device and answer it; returns the cursor."""
@@ -209,7 +214,21 @@ class SessionWorker:
         if trim:
             entries = await self._broker.patches.read(self.sid, count=WHOLE_LOG)
             keyframes = [entry.entry_id for entry in entries if entry.kind == "keyframe"]
-            await self._broker.patches.trim(self.sid, before=keyframes[-1])
+            if keyframes:  # a broker that failed over meanwhile may have lost it again
+                await self._broker.patches.trim(self.sid, before=keyframes[-1])
+
+    async def _check_log(self, session: Session) -> None:
+        """While the device owes us an answer: look whether the log still has what it is to answer.
+
+        A broker that failed over may have lost versions that nobody had read. All others read the log and miss nothing;
+        without this, we would wait for ever.
+        """
+        now_s = time.monotonic()
+        if session.history.may_publish:
+            self._log_checked_s = now_s
+        elif now_s - self._log_checked_s >= CHECK_LOG_REAL_S:
+            self._log_checked_s = now_s
+            await keep_on(self._broker, self._lease, session)
 
     # -- telling -----------------------------------------------------------------------------------------------
 
@@ -276,14 +295,16 @@ class SessionWorker:
     async def _wait_for_ring(self) -> None:
         """Until the bell rings for this session, or a slow sweep is due."""
         try:
-            await asyncio.wait_for(self._rung.wait(), self._settings.sweep_real_s)
+            async with asyncio.timeout(self._settings.sweep_real_s):
+                await self._rung.wait()
         except TimeoutError:
             return
         self._rung.clear()
 
     async def _pause(self, real_s: float) -> None:
         try:
-            await asyncio.wait_for(self._stopping.wait(), real_s)
+            async with asyncio.timeout(real_s):
+                await self._stopping.wait()
         except TimeoutError:
             return
 

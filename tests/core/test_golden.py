@@ -12,14 +12,17 @@ import zstandard
 from ams.core import label_map
 from ams.core.card import ModelCard, model_id
 from ams.core.envelope import decode, encode
+from ams.core.gap_zstd import SECTION
 from ams.core.layout import Layout
 from ams.core.messages import MESSAGE_TYPES
-from ams.core.patch import HEADER, SECTION, Patch
+from ams.core.patch import GAP_ZSTD, HEADER, RANS, Patch
 from tests.golden import content
 from tests.golden.record import recordings
 
 FOLDER = Path(__file__).parent.parent / "golden" / content.FOLDER
 PATCHES = sorted(content.PATCHES)
+FILES = [(f"patch-{name}.bin", name) for name in PATCHES]
+FILES += [(f"patch-rans-{name}.bin", name) for name in sorted(content.RANS_PATCHES)]
 
 
 def recorded(name: str) -> bytes:
@@ -51,10 +54,10 @@ def test_messages_mean_the_same_and_are_the_same_bytes(name: str) -> None:
     assert encode(*content.MESSAGES[name]) == data
 
 
-@pytest.mark.parametrize("name", PATCHES)
-def test_patches_mean_the_same(name: str) -> None:
-    expected = content.PATCHES[name]
-    patch = Patch.decode(recorded(f"patch-{name}.bin"), content.LAYOUT)
+@pytest.mark.parametrize(("file", "name"), FILES)
+def test_patches_mean_the_same(file: str, name: str) -> None:
+    expected = content.RANS_PATCHES[name]
+    patch = Patch.decode(recorded(file), content.LAYOUT)
     assert (patch.base, patch.target, patch.model_id) == (expected.base, expected.target, expected.model_id)
     assert patch.digest == expected.digest
     assert np.array_equal(patch.delta.positions, expected.delta.positions)
@@ -63,6 +66,7 @@ def test_patches_mean_the_same(name: str) -> None:
         "patch": (content.VERSION0, content.VERSION1),
         "keyframe": (content.VERSION0, content.VERSION2),
         "empty": (content.VERSION2, content.VERSION2),
+        "dense": (content.VERSION0, content.DENSE),
     }[name]
     applied = patch.apply(start, content.LAYOUT, model_id=content.MODEL_ID, version=expected.base)
     assert np.array_equal(applied, result)
@@ -70,9 +74,14 @@ def test_patches_mean_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", PATCHES)
 def test_patches_are_the_same_bytes_but_for_the_compressor(name: str) -> None:
-    data, now = recorded(f"patch-{name}.bin"), content.PATCHES[name].encode(content.LAYOUT)
+    data, now = recorded(f"patch-{name}.bin"), content.PATCHES[name].encode(content.LAYOUT, coder=GAP_ZSTD)
     assert data[: HEADER.size] == now[: HEADER.size]
     assert sections(data) == sections(now)
+
+
+@pytest.mark.parametrize("name", sorted(content.RANS_PATCHES))
+def test_patches_of_coder_2_are_the_same_bytes(name: str) -> None:
+    assert content.RANS_PATCHES[name].encode(content.LAYOUT, coder=RANS) == recorded(f"patch-rans-{name}.bin")
 
 
 def test_the_worked_example_of_the_protocol() -> None:

@@ -24,7 +24,7 @@ from ams.errors import (
     WireError,
 )
 from tests.core.students import MODEL_ID
-from tests.hostile import envelopes, label_maps, patches
+from tests.hostile import envelopes, label_maps, patches, rans_patches
 
 MAX_ALLOCATED_BYTES = 2 * 1024 * 1024
 MAX_SECONDS = 0.5
@@ -47,9 +47,10 @@ def cheaply() -> Iterator[None]:
 
 def test_the_sound_ones_pass() -> None:
     """Or the cases below would prove nothing."""
-    decoded = Patch.decode(patches.patch(), patches.LAYOUT)
-    applied = decoded.apply(patches.START, patches.LAYOUT, model_id=MODEL_ID, version=3)
-    assert np.array_equal(applied, patches.RESULT)
+    for data in (patches.patch(), rans_patches.SOUND):
+        decoded = Patch.decode(data, patches.LAYOUT)
+        applied = decoded.apply(patches.START, patches.LAYOUT, model_id=MODEL_ID, version=3)
+        assert np.array_equal(applied, patches.RESULT)
     assert label_map.decode(label_maps.label_maps()).shape == (1, 4, 4)
     for fields in (envelopes.PART, envelopes.STATS, envelopes.CLIP):
         message, _ = envelope.decode(envelopes.envelope(fields))
@@ -62,10 +63,13 @@ def test_tracemalloc_sees_what_zstd_gives_back() -> None:
         label_map.decode(label_map.encode(np.zeros((2, 2048, 2048), np.uint8)))
 
 
-@pytest.mark.parametrize("name", sorted(patches.CORRUPT))
+CORRUPT = patches.CORRUPT | {f"rans: {name}": data for name, data in rans_patches.CORRUPT.items()}
+
+
+@pytest.mark.parametrize("name", sorted(CORRUPT))
 def test_hostile_patches(name: str) -> None:
     with cheaply(), pytest.raises(CorruptPatchError) as raised:
-        Patch.decode(patches.CORRUPT[name], patches.LAYOUT)
+        Patch.decode(CORRUPT[name], patches.LAYOUT)
     assert raised.value.reason == "corrupt"
     assert len(str(raised.value)) <= 300
 

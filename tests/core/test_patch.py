@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ams.core.delta import Delta
-from ams.core.patch import HEADER, SECTION, Patch, signed_tuple
+from ams.core.gap_zstd import SECTION
+from ams.core.patch import GAP_ZSTD, HEADER, RANS, Patch, signed_tuple
 from ams.errors import BaseMismatchError, CorruptPatchError, DigestMismatchError, PatchError
 from tests.core.students import (
     MODEL_ID,
@@ -28,6 +29,7 @@ from tests.core.students import (
 )
 
 LAYOUT = layout_of(40, 700, 3)
+CODERS = (GAP_ZSTD, RANS)
 
 
 def sample(seed: int = 1, *, share: float = 0.1, bits: int = 9) -> tuple[np.ndarray, np.ndarray, Patch]:
@@ -43,24 +45,34 @@ def test_any_change_on_any_layout_survives_its_bytes(data: st.DataObject) -> Non
     layout = data.draw(layouts())
     before, after = data.draw(steps_of(layout))
     patch = Patch.between(layout, MODEL_ID, (7, before), (9, after))
-    decoded = Patch.decode(patch.encode(layout), layout)
+    decoded = Patch.decode(patch.encode(layout, coder=data.draw(st.sampled_from(CODERS))), layout)
     assert (decoded.base, decoded.target, decoded.model_id, decoded.digest) == (7, 9, MODEL_ID, patch.digest)
     assert np.array_equal(decoded.delta.positions, patch.delta.positions)
     assert np.array_equal(decoded.delta.values, patch.delta.values)
     assert np.array_equal(decoded.apply(before, layout, model_id=MODEL_ID, version=7), after)
 
 
-def test_the_same_patch_gives_the_same_bytes() -> None:
+@pytest.mark.parametrize("coder", CODERS)
+def test_the_same_patch_gives_the_same_bytes(coder: int) -> None:
     _, _, patch = sample()
-    assert patch.encode(LAYOUT) == patch.encode(LAYOUT)
+    assert patch.encode(LAYOUT, coder=coder) == patch.encode(LAYOUT, coder=coder)
 
 
+def test_rans_unless_asked_otherwise() -> None:
+    _, _, patch = sample()
+    assert patch.encode(LAYOUT)[5] == RANS
+    assert patch.encode(LAYOUT, coder=GAP_ZSTD)[5] == GAP_ZSTD
+    with pytest.raises(ValueError, match="no entropy coder 3"):
+        patch.encode(LAYOUT, coder=3)
+
+
+@pytest.mark.parametrize("coder", CODERS)
 @pytest.mark.parametrize("gap", [0, 1, 253, 254, 255, 256, 509, 510, 511, 699])
-def test_gaps_around_their_continuation_byte(gap: int) -> None:
+def test_gaps_around_their_continuation_byte(gap: int, coder: int) -> None:
     before, after = np.zeros(743, np.int32), np.zeros(743, np.int32)
     after[gap] = after[742] = 1
     patch = Patch.between(LAYOUT, MODEL_ID, (0, before), (1, after))
-    assert Patch.decode(patch.encode(LAYOUT), LAYOUT).delta.positions.tolist() == [gap, 742]
+    assert Patch.decode(patch.encode(LAYOUT, coder=coder), LAYOUT).delta.positions.tolist() == [gap, 742]
 
 
 def test_common_powers_of_two_are_taken_out_per_tensor() -> None:
@@ -78,17 +90,18 @@ def test_the_smallest_step_in_a_tensor_decides() -> None:
     before = np.zeros(743, np.int32)
     after = before.copy()
     after[[0, 1, 740]] = [8, 12, -(1 << 23)]
-    data = Patch.between(LAYOUT, MODEL_ID, (0, before), (1, after)).encode(LAYOUT)
+    data = Patch.between(LAYOUT, MODEL_ID, (0, before), (1, after)).encode(LAYOUT, coder=GAP_ZSTD)
     _, coded_bytes = SECTION.unpack_from(data, HEADER.size)
     start = HEADER.size + SECTION.size
     steps = zstandard.ZstdDecompressor().decompress(data[start : start + coded_bytes])
     assert list(steps) == [2, 0, 23]
 
 
-def test_a_patch_that_changes_nothing() -> None:
+@pytest.mark.parametrize("coder", CODERS)
+def test_a_patch_that_changes_nothing(coder: int) -> None:
     weights = random_weights(LAYOUT, np.random.default_rng(2))
     patch = Patch.between(LAYOUT, MODEL_ID, (5, weights), (6, weights))
-    decoded = Patch.decode(patch.encode(LAYOUT), LAYOUT)
+    decoded = Patch.decode(patch.encode(LAYOUT, coder=coder), LAYOUT)
     assert len(decoded.delta) == 0
     assert np.array_equal(decoded.apply(weights, LAYOUT, model_id=MODEL_ID, version=5), weights)
 
@@ -140,11 +153,12 @@ def test_a_patch_of_another_layout_is_refused() -> None:
         patch.apply(np.zeros(500, np.int32), layout_of(500), model_id=MODEL_ID, version=3)
 
 
+@pytest.mark.parametrize("coder", CODERS)
 @PROPERTY
 @given(st.data())
-def test_damaged_bytes_never_give_wrong_weights(data: st.DataObject) -> None:
+def test_damaged_bytes_never_give_wrong_weights(coder: int, data: st.DataObject) -> None:
     before, after, patch = sample(data.draw(st.integers(0, 3)))
-    raw = bytearray(patch.encode(LAYOUT))
+    raw = bytearray(patch.encode(LAYOUT, coder=coder))
     for _ in range(data.draw(st.integers(1, 4))):
         if not raw:
             break
@@ -169,11 +183,12 @@ def test_damaged_bytes_never_give_wrong_weights(data: st.DataObject) -> None:
     assert decoded.digest == LAYOUT.digest(after)
 
 
+@pytest.mark.parametrize("coder", CODERS)
 @PROPERTY
 @given(st.binary(max_size=400))
-def test_any_bytes_after_a_sound_header_raise_only_patch_errors(tail: bytes) -> None:
+def test_any_bytes_after_a_sound_header_raise_only_patch_errors(coder: int, tail: bytes) -> None:
     _, _, patch = sample()
-    header = patch.encode(LAYOUT)[: HEADER.size]
+    header = patch.encode(LAYOUT, coder=coder)[: HEADER.size]
     with pytest.raises(CorruptPatchError):
         Patch.decode(header + tail, LAYOUT)
 

@@ -20,21 +20,40 @@ def wanted_near(start: np.ndarray, rng: np.random.Generator, spread: float) -> n
 
 
 @pytest.mark.parametrize("step_rms", [0.0, 0.35, 1.4, 2.0])
-def test_the_step_is_the_power_of_two_below_its_share_of_the_rms(step_rms: float) -> None:
+def test_the_step_is_the_power_of_two_nearest_to_its_share_of_the_rms(step_rms: float) -> None:
     rng = np.random.default_rng(0)
     start = random_weights(LAYOUT, rng, 19)
     wanted = wanted_near(start, rng, 700.0)
-    delta = Quantiser(step_rms).quantise(start, wanted, np.ones(500, bool), LAYOUT)
+    delta = Quantiser(step_rms, dead_zone=0.5).quantise(start, wanted, np.ones(500, bool), LAYOUT)
     for slot in LAYOUT.slots:
         inside = (delta.positions >= slot.start) & (delta.positions < slot.stop)
         change = wanted[slot.start : slot.stop].astype(float) * 2.0**18 - start[slot.start : slot.stop]
         rms = float(np.sqrt(np.mean(change**2)))
-        step = 2 ** int(np.floor(np.log2(rms * step_rms))) if step_rms else 1
+        step = 2 ** round(float(np.log2(rms * step_rms))) if step_rms else 1
         assert np.all(delta.values[inside] % step == 0)
         assert np.any(delta.values[inside] % (2 * step) != 0)
         error = change.copy()
         error[delta.positions[inside] - slot.start] -= delta.values[inside]
         assert np.abs(error).max() <= step / 2
+
+
+def test_a_dead_zone_sends_fewer_changes_and_none_of_less_than_a_step() -> None:
+    rng = np.random.default_rng(3)
+    start = random_weights(LAYOUT, rng, 19)
+    wanted = wanted_near(start, rng, 700.0)
+    everywhere = np.ones(500, bool)
+    narrow, wide = (Quantiser(1.0, zone).quantise(start, wanted, everywhere, LAYOUT) for zone in (0.5, 0.8))
+    assert set(wide.positions) < set(narrow.positions)
+    for slot in LAYOUT.slots:
+        for zone, delta in ((0.5, narrow), (0.8, wide)):
+            inside = (delta.positions >= slot.start) & (delta.positions < slot.stop)
+            step = int(np.gcd.reduce(np.abs(delta.values[inside])))
+            change = wanted[delta.positions[inside]].astype(float) * 2.0**18 - start[delta.positions[inside]]
+            assert np.abs(change).min() >= zone * step * 0.999
+
+
+def test_coarser_is_the_same_with_a_larger_step() -> None:
+    assert Quantiser(1.5, 0.7).coarser(4.0) == Quantiser(6.0, 0.7)
 
 
 def test_only_masked_weights_move() -> None:

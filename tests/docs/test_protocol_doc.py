@@ -6,11 +6,16 @@ import re
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from ams.core import card, envelope, messages, patch, session, transfer
+from ams.core import card, envelope, messages, patch, rans, rans_body, rans_numbers, session, transfer
+from ams.core.delta import Delta
 from ams.core.session import Role
+from tests.core.students import MODEL_ID, layout_of
+from tests.docs import plain_decoder
+from tests.golden import content
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROTOCOL = (REPOSITORY / "docs" / "protocol.md").read_text()
@@ -69,6 +74,60 @@ def test_the_hex_dump_is_the_recorded_patch() -> None:
     recorded = (REPOSITORY / "tests" / "golden" / "protocol-1" / "patch-patch.bin").read_bytes()
     lines = re.findall(r"^[0-9a-f]{8}: ((?:[0-9a-f]{2,4} ?)+)$", PROTOCOL, re.MULTILINE)
     assert bytes.fromhex("".join(lines)) == recorded
+
+
+def test_the_body_of_coder_2_is_the_recorded_one() -> None:
+    recorded = (REPOSITORY / "tests" / "golden" / "protocol-1" / "patch-rans-patch.bin").read_bytes()
+    section = PROTOCOL[PROTOCOL.index("has a body of 25 bytes") : PROTOCOL.index("## 11.")]
+    rows = re.findall(r"^\| 0x([0-9a-f]{2}) \| `([0-9a-f ]+)` \|", section, re.MULTILINE)
+    found = b""
+    for offset, data in rows:
+        assert int(offset, 16) == patch.HEADER.size + len(found)
+        found += bytes.fromhex(data)
+    assert found == recorded[patch.HEADER.size :]
+
+
+@pytest.mark.parametrize("name", sorted(content.RANS_PATCHES))
+def test_a_decoder_written_from_the_page_reads_the_recorded_patches(name: str) -> None:
+    recorded = (REPOSITORY / "tests" / "golden" / "protocol-1" / f"patch-rans-{name}.bin").read_bytes()
+    delta = content.RANS_PATCHES[name].delta
+    found = plain_decoder.decode(recorded[patch.HEADER.size :], [p.size for p in content.LAYOUT.parameters])
+    assert found == list(zip(delta.positions.tolist(), delta.values.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("spread", [0.5, 3.0, 400.0])
+def test_and_larger_ones_with_many_lanes(spread: float) -> None:
+    rng = np.random.default_rng(7)
+    layout = layout_of(900, 20_000, 1, 30, 6_000)
+    dense = np.rint(rng.normal(0, spread, layout.size)) * (rng.random(layout.size) < 0.3)
+    positions = np.flatnonzero(dense)
+    delta = Delta(positions, dense[positions].astype(np.int64) << 3)
+    data = patch.Patch(1, 2, MODEL_ID, bytes(32), delta).encode(layout)
+    assert data[patch.HEADER.size] >= 4  # lanes
+    assert data[patch.HEADER.size + 2] >= 1  # tables
+    found = plain_decoder.decode(data[patch.HEADER.size :], [p.size for p in layout.parameters])
+    assert found == list(zip(delta.positions.tolist(), delta.values.tolist(), strict=True))
+
+
+def test_the_entropy_coder_is_that_of_the_code() -> None:
+    section = PROTOCOL[PROTOCOL.index("### Coder 2: rANS") : PROTOCOL.index("### Decoding and applying")]
+    assert ", ".join(str(ratio) for ratio in rans_numbers.FIRST_RATIOS) in section
+    assert (rans.TOTAL, rans.LOW, rans.OVERFLOW_SHIFT) == (4096, 1 << 16, 20)
+    assert rans.TOTAL - rans_numbers.SYMBOLS == 4024
+    assert rans_numbers.FAMILIES == 128
+    assert (rans_numbers.COUNT_BITS, rans_numbers.LENGTH_BITS, rans_numbers.REST) == (7, 4, 15)
+    assert f"at most {rans_body.MAX_ROWS:,}" in section
+    assert f"is 2^this, 0 to {rans_body.MAX_LANES_EXPONENT} |" in section
+    assert section.count(f"that are sent, at most {rans_body.MAX_OWN} |") == 2
+    assert f"step base, 0 to {patch.MAX_STEP}" in section
+    assert rans_body.HEAD.size == 15
+    for symbol, (bits, start) in enumerate(zip(rans_numbers.RAW_BITS, rans_numbers.STARTS, strict=True)):
+        assert bits == (0 if symbol < 16 else 3 + (symbol - 16) // 2)
+        assert start == (symbol if symbol < 16 else (2 + (symbol & 1)) << bits)
+
+
+def test_features_are_listed() -> None:
+    assert f"`{patch.FEATURE_RANS}` when it takes patches of coder {patch.RANS}" in PROTOCOL
 
 
 def test_the_hex_dump_of_the_envelope_is_a_ping() -> None:

@@ -84,6 +84,7 @@ class System:
             "speed": self.speed,
             "training_interval_s": 5,
             "batch": 4,
+            "selection": "gradient",
             "coordinate_fraction": 0.3,
             "learning_rate": 3e-3,
             "lease_ttl_real_s": 2,

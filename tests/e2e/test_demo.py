@@ -112,8 +112,8 @@ def started() -> Iterator[list[Demo]]:
     yield demos
     for demo in demos:
         if demo.process.poll() is None:
-            demo.process.kill()
-            demo.process.wait()
+            demo.process.terminate()  # in order: killed, it would leave its processes behind
+            demo.process.wait(60)
 
 
 def refused(*arguments: str, environment: dict[str, str] | None = None) -> str:

@@ -90,6 +90,20 @@ def test_digest_mismatch_is_counted_apart(desk: Desk) -> None:
     assert (desk.counters.digest_mismatches, desk.counters.patches_refused) == (1, 1)
 
 
+def test_patch_to_another_version_than_announced_is_refused(desk: Desk) -> None:
+    damaged = bytearray(desk.patch(0, 1))
+    damaged[20] ^= 1  # version 1 becomes 2**32 + 1; the digest, which is of the weights, still fits
+
+    async def scenario() -> None:
+        desk.take(1, bytes(damaged))
+        await desk.work_until(1)
+
+    asyncio.run(scenario())
+    (refused,) = desk.answers
+    assert isinstance(refused, Refused)
+    assert (refused.version, refused.reason, refused.running_version) == (1, "corrupt", 0)
+
+
 def test_flood_of_patches_is_refused_not_stored(desk: Desk) -> None:
     async def scenario() -> None:
         for target in range(1, PATCHES_WAITING + 3):

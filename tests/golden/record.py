@@ -11,13 +11,17 @@ from pathlib import Path
 
 from ams.core import label_map
 from ams.core.envelope import encode
+from ams.core.patch import GAP_ZSTD, RANS
 from tests.golden import content
 
 
 def recordings() -> dict[str, bytes]:
     """File name and bytes of everything that is recorded."""
     files = {f"message-{name}.bin": encode(*message) for name, message in content.MESSAGES.items()}
-    files |= {f"patch-{name}.bin": patch.encode(content.LAYOUT) for name, patch in content.PATCHES.items()}
+    for name, patch in content.PATCHES.items():
+        files[f"patch-{name}.bin"] = patch.encode(content.LAYOUT, coder=GAP_ZSTD)
+    for name, patch in content.RANS_PATCHES.items():
+        files[f"patch-rans-{name}.bin"] = patch.encode(content.LAYOUT, coder=RANS)
     files["label-maps.bin"] = label_map.encode(content.LABELS_NHW)
     files["card.json"] = content.CARD.canonical_json()
     identities = {

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import zstandard
 
+from ams.core.gap_zstd import SECTION
 from ams.core.layout import Layout
-from ams.core.patch import HEADER, SECTION
+from ams.core.patch import HEADER
 from tests.core.students import MODEL_ID, OTHER_MODEL_ID, layout_of
 
 LAYOUT: Layout = layout_of(600, 400)

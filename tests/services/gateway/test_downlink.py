@@ -143,6 +143,17 @@ async def test_a_trimmed_log_is_read_again(gateway: Gateway) -> None:
         assert (await next_patch(device))[:2] == (0, 5)
 
 
+async def test_a_broker_that_forgot_what_the_device_runs_is_told_again(gateway: Gateway) -> None:
+    async with gateway.welcomed(running(2)):
+        await gateway.state(device_version="2")
+        await gateway.events(1)
+        await gateway.broker.directory.update(SID, {"device_version": "1", "device_digest": digest_of(1)})
+        _, (kind, body) = await gateway.events(2)
+        assert kind == "resume"
+        assert (body["version"], body["digest"]) == (2, digest_of(2))
+        await gateway.state(device_version="2", device_digest=digest_of(2))
+
+
 async def test_a_broker_that_forgot_everything_is_told_again(gateway: Gateway) -> None:
     await gateway.broker.patches.append(SID, entry(0, 1))
     async with gateway.welcomed() as device:

@@ -46,7 +46,7 @@ def student(bundle: ModelBundle) -> Student:
 def settings(tmp_path: Path) -> TrainerSettings:
     return TrainerSettings(
         broker_url="memory://trainer", models_dir=tmp_path / "models", name="t1", batch=4, steps=12, sweep_real_s=0.05,
-        coordinate_fraction=0.3, learning_rate=3e-3,
+        selection="gradient", coordinate_fraction=0.3, step_rms=0.35, learning_rate=3e-3,
     )  # fmt: skip
 
 

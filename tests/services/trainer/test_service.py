@@ -7,12 +7,16 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ams.broker.memory import new_memory
+from ams.broker.memory_connection import MemoryConnection
 from ams.clock import ScaledClock
+from ams.core.delta import Delta
 from ams.core.patch import Patch
 from ams.core.score import ClipScore, PhaseRecord
 from ams.errors import BrokerUnavailableError, FencedError
@@ -22,9 +26,10 @@ from ams.models.store import DirectoryStore
 from ams.ports import Broker, Lease, PatchEntry, UpstreamEvent
 from services.trainer.config import TrainerSettings
 from services.trainer.metrics import TrainerMetrics
-from services.trainer.ownership import append, keep_on, take_over
+from services.trainer.ownership import StudentShelf, append, keep_on, take_over
 from services.trainer.service import TrainerService
 from services.trainer.session import Session
+from services.trainer.worker import SessionWorker
 from tests.blocks import networks
 from tests.services.trainer.conftest import SID, STREET, MakeClip
 
@@ -179,6 +184,53 @@ async def test_a_log_that_lost_entries_gets_a_keyframe(
     await keep_on(broker, Lease(SID, "t1", 1), session)
     (entry,) = session.publisher.outgoing
     assert (entry.kind, entry.version) == ("keyframe", session.history.version)
+
+
+async def test_a_keyframe_that_the_broker_loses_at_once_breaks_nothing(
+    broker: Broker, session: Session, settings: TrainerSettings
+) -> None:
+    class Forgetful:
+        """A patch log that fails over between the append and the trim."""
+
+        async def append(self, sid: str, entry: PatchEntry) -> str:
+            return "1-1"
+
+        async def read(self, sid: str, *, after: str = "", count: int = 256) -> tuple[PatchEntry, ...]:
+            return ()
+
+        async def trim(self, sid: str, *, before: str) -> None:
+            raise AssertionError("there is nothing to trim up to")
+
+    worker = SessionWorker(
+        Lease(SID, "t1", 1), replace(broker, patches=Forgetful()), StudentShelf(DirectoryStore(settings.models_dir)),
+        ScaledClock(), settings, TrainerMetrics(), in_thread=lambda work: asyncio.to_thread(work),
+        stopping=asyncio.Event(),
+    )  # fmt: skip
+    session.publisher.publish_keyframe()
+    await worker._publish(session)
+    assert not session.publisher.outgoing
+
+
+async def test_versions_that_the_broker_lost_before_anybody_read_them_come_again(
+    broker: Broker, session: Session, settings: TrainerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = SessionWorker(
+        Lease(SID, "t1", 1), broker, StudentShelf(DirectoryStore(settings.models_dir)), ScaledClock(), settings,
+        TrainerMetrics(), in_thread=lambda work: asyncio.to_thread(work), stopping=asyncio.Event(),
+    )  # fmt: skip
+    for value in (1, 2):
+        session.publisher.publish(Delta(np.array([0]), np.array([value])))
+    await worker._publish(session)
+    assert isinstance(broker.connection, MemoryConnection)
+    broker.connection.come_back(empty=True)
+    await worker._check_log(session)
+    assert not session.publisher.outgoing  # the device may still be at it
+    monkeypatch.setattr("services.trainer.worker.CHECK_LOG_REAL_S", 0.0)
+    await worker._check_log(session)
+    assert [(entry.kind, entry.version) for entry in session.publisher.outgoing] == [("keyframe", 2)]
+    await worker._publish(session)
+    await worker._check_log(session)
+    assert not session.publisher.outgoing
 
 
 async def test_a_session_that_somebody_else_went_on_with_is_let_go(

@@ -168,6 +168,16 @@ def test_what_a_device_says_again_gets_one_keyframe(session: Session, make_clip:
     assert len(session.publisher.outgoing) == 2
 
 
+def test_what_a_device_says_again_gets_another_keyframe_when_the_broker_lost_the_first(
+    session: Session, make_clip: MakeClip
+) -> None:
+    taught(session, make_clip, 1)
+    session.publisher.outgoing.clear()
+    for _ in range(3):
+        session.hear(event("resume", session, 1, digest=bytes(32), log_reaches=False))
+    assert [entry.version for entry in session.publisher.outgoing] == [2, 2, 2], "no number is used up"
+
+
 def test_a_corrupt_patch_is_answered_with_a_cumulative_one(
     session: Session, make_clip: MakeClip, bundle: ModelBundle
 ) -> None:
@@ -195,6 +205,18 @@ def test_a_failed_canary_rolls_back_to_what_ran_under_a_new_version(
     assert (last.base, last.target) == (1, 3)
     result = last.apply(good, bundle.layout, model_id=bundle.model_id, version=1)
     assert np.array_equal(result, good)
+
+
+def test_a_canary_that_fails_on_what_runs_is_asked_again_a_few_times(session: Session, make_clip: MakeClip) -> None:
+    """Else the device would owe an answer for ever, and nothing more would be published."""
+    taught(session, make_clip, 2)
+    session.hear(refusal(session, 2, 1, "canary"))
+    answers = []
+    for _ in range(MAX_ANSWERS):
+        session.publisher.outgoing.clear()
+        session.hear(refusal(session, 3, 1, "canary"))
+        answers.append([(entry.base, entry.version) for entry in session.publisher.outgoing])
+    assert answers == [[(1, 3)]] * (MAX_ANSWERS - 1) + [[]]
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"version": "x", "digest": 3}', b"\xff", b'{"version":1}'])

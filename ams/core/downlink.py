@@ -1,0 +1,123 @@
+"""Rate control of the downlink: which share of the weights a phase may change, and how coarse its change is sent.
+
+Two knobs, one budget. Before a phase: the coordinate fraction (gamma) whose update should just use the budget, since
+training fewer weights beats training all and dropping most of the change. After it: the finest quantiser step that
+fits, found by bisection; nothing finer than `finest` is sent even when it would fit, since that buys no accuracy
+(docs/lab-log.md). The budget is a bucket that updates empty and stream time fills.
+
+Pure: time and the size of an encoded change are passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ams.core.delta import Delta
+from ams.core.layout import FloatVector, IntVector, Layout
+from ams.core.quantiser import Quantiser
+from ams.core.selection import Mask
+
+BURST_S = 30.0
+"""What quiet phases save up is kept for so long: a scene that changes may cost more at once."""
+
+COARSEST = 128.0
+"""Times the finest step: beyond this hardly anything of a change is left."""
+
+SEARCH_STEPS = 7
+"""Halvings of the range of steps, on a logarithmic scale: to within 4 % of the finest one that fits."""
+
+MIN_UPDATE_BYTES = 512
+"""Below this an update is not worth its header; the next one pays for it."""
+
+BYTES_PER_WEIGHT = 0.14
+"""What an update of all weights takes, per weight, at the finest step: where the control of gamma begins."""
+
+EXPONENT = 0.7
+"""Bytes grow like gamma to this power: the fewer weights may change, the more each of them does."""
+
+LEAST_FRACTION = 0.01
+SMOOTHING = 0.5
+"""Share of the way, on a logarithmic scale, that one phase's size moves the estimate."""
+
+
+@dataclass
+class DownlinkBudget:
+    """State of the bucket: `kbps` is the budget (1 kbit = 1000 bit), `level_bytes` what may be spent now."""
+
+    kbps: float
+    burst_s: float = BURST_S
+    level_bytes: float = 0.0
+    _last_s: float | None = None
+
+    def grant_bytes(self, now_s: float, interval_s: float) -> int:
+        """Bytes for the update of a phase at `now_s`; phases are `interval_s` apart."""
+        bytes_per_s = self.kbps * 125
+        since_s = interval_s if self._last_s is None else now_s - self._last_s
+        self._last_s = now_s
+        full = max(self.burst_s, interval_s) * bytes_per_s
+        self.level_bytes = min(full, self.level_bytes + since_s * bytes_per_s)
+        return max(MIN_UPDATE_BYTES, int(self.level_bytes))
+
+    def spend(self, update_bytes: int) -> None:
+        """Note what an update really took; an overshoot is paid back by the next."""
+        self.level_bytes -= update_bytes
+
+
+@dataclass
+class CoordinateControl:
+    """Gamma for a number of bytes, learned from the sizes of earlier updates of a student of `weights` weights.
+
+    The model behind it: bytes = a * weights * gamma ** EXPONENT.
+    """
+
+    weights: int
+    bytes_per_weight: float = BYTES_PER_WEIGHT
+
+    def fraction_for(self, budget_bytes: int) -> float:
+        """The coordinate fraction whose update should take `budget_bytes`."""
+        ratio = budget_bytes / (self.bytes_per_weight * self.weights)
+        return float(min(1.0, max(LEAST_FRACTION, ratio ** (1 / EXPONENT))))
+
+    def learn(self, fraction: float, finest_bytes: int) -> None:
+        """Note the bytes of an update at the finest step, of a phase that might change this share of the weights."""
+        seen = finest_bytes / (self.weights * fraction**EXPONENT)
+        if seen > 0:
+            self.bytes_per_weight *= (seen / self.bytes_per_weight) ** SMOOTHING
+
+
+@dataclass(frozen=True)
+class RateControl:
+    """Chooses the quantiser's step for a number of bytes; `finest` is the quantiser with the finest step."""
+
+    finest: Quantiser = field(default_factory=Quantiser)
+
+    def fit(
+        self,
+        start: IntVector,
+        wanted: FloatVector,
+        mask: Mask,
+        layout: Layout,
+        *,
+        budget_bytes: int | None,
+        size_of: Callable[[Delta], int],
+    ) -> tuple[Delta, int]:
+        """The change from `start` towards `wanted`, where `mask` is true, whose encoding has at most `budget_bytes`.
+
+        And the bytes that it takes at the finest step. `size_of` gives the bytes of an encoded change; without a budget
+        the finest step it is. The change is empty when not even the coarsest step fits. Raises ModelError when a wanted
+        weight is NaN or infinite.
+        """
+        best = self.finest.quantise(start, wanted, mask, layout)
+        finest_bytes = size_of(best)
+        if budget_bytes is None or finest_bytes <= budget_bytes:
+            return best, finest_bytes
+        fine, coarse, best = 1.0, COARSEST, Delta.none()
+        for _ in range(SEARCH_STEPS):
+            middle = (fine * coarse) ** 0.5
+            candidate = self.finest.coarser(middle).quantise(start, wanted, mask, layout)
+            if size_of(candidate) <= budget_bytes:
+                coarse, best = middle, candidate
+            else:
+                fine = middle
+        return best, finest_bytes
