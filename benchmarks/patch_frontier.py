@@ -74,7 +74,8 @@ def runs_of(student: str, *, quick: bool) -> list[Run]:
     seeds = SEEDS[:1] if quick or student == "kit" else SEEDS
     traces = TRACES[student][:1] if quick else TRACES[student]
     runs = [Run(student, trace, scheme, seed) for trace in traces for scheme in PAIRED for seed in seeds]
-    more = ("none", *PAPER, *OURS)
+    # The other students' phases take ten times as long: fewer points of the curve.
+    more = ("none", *PAPER, *OURS) if student == "shipped" else ("none", "paper-1", "paper-20", "ours-0.45")
     return list(dict.fromkeys(runs + [Run(student, trace, scheme, SEEDS[0]) for trace in traces for scheme in more]))
 
 
@@ -135,6 +136,9 @@ def _write(frontiers: dict[str, Frontier], figures: dict[str, float | int | str]
             for trace in frontier.traces:
                 held = [frontier.of(scheme, trace, seed) for seed in SEEDS]
                 known = [result for result in held if result is not None]
+                if not known:
+                    cells += ["", ""]
+                    continue
                 mious = [100 * result.miou for result in known]
                 spread = f" ({min(mious):.1f} to {max(mious):.1f})" if len(mious) > 1 else ""
                 cells += [f"{np.mean([r.kbps for r in known]):.1f}", f"{np.mean(mious):.1f}{spread}"]

@@ -23,7 +23,7 @@ CACHE = Path("build/runs")
 KIT = Path(os.environ.get("AMS_KIT") or "../shared/kit")
 
 LONG = ("day 35, dusk 45, rain 120", 180.0)
-SHORT = ("day 16, dusk 34, rain 60", 90.0)
+SHORT = ("day 12, dusk 28, rain 60", 70.0)
 """For the large student: a phase of its takes ten times as long."""
 
 

@@ -3,9 +3,7 @@
 Two knobs, one budget. Before a phase: the coordinate fraction (gamma) whose update should just use the budget, since
 training fewer weights beats training all and dropping most of the change. After it: the finest quantiser step that
 fits, found by bisection; nothing finer than `finest` is sent even when it would fit, since that buys no accuracy
-(docs/lab-log.md). The budget is a bucket that updates empty and stream time fills.
-
-Pure: time and the size of an encoded change are passed in.
+(docs/lab-log.md). Pure: the size of an encoded change is passed in, and so is what may be spent (`bitrate`).
 """
 
 from __future__ import annotations
@@ -17,9 +15,6 @@ from ams.core.delta import Delta
 from ams.core.layout import FloatVector, IntVector, Layout
 from ams.core.quantiser import Quantiser
 from ams.core.selection import Mask
-
-BURST_S = 30.0
-"""What quiet phases save up is kept for so long: a scene that changes may cost more at once."""
 
 COARSEST = 128.0
 """Times the finest step: beyond this hardly anything of a change is left."""
@@ -39,29 +34,6 @@ EXPONENT = 0.7
 LEAST_FRACTION = 0.01
 SMOOTHING = 0.5
 """Share of the way, on a logarithmic scale, that one phase's size moves the estimate."""
-
-
-@dataclass
-class DownlinkBudget:
-    """State of the bucket: `kbps` is the budget (1 kbit = 1000 bit), `level_bytes` what may be spent now."""
-
-    kbps: float
-    burst_s: float = BURST_S
-    level_bytes: float = 0.0
-    _last_s: float | None = None
-
-    def grant_bytes(self, now_s: float, interval_s: float) -> int:
-        """Bytes for the update of a phase at `now_s`; phases are `interval_s` apart."""
-        bytes_per_s = self.kbps * 125
-        since_s = interval_s if self._last_s is None else now_s - self._last_s
-        self._last_s = now_s
-        full = max(self.burst_s, interval_s) * bytes_per_s
-        self.level_bytes = min(full, self.level_bytes + since_s * bytes_per_s)
-        return max(MIN_UPDATE_BYTES, int(self.level_bytes))
-
-    def spend(self, update_bytes: int) -> None:
-        """Note what an update really took; an overshoot is paid back by the next."""
-        self.level_bytes -= update_bytes
 
 
 @dataclass

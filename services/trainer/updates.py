@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ams.core.bitrate import BitrateBudget
 from ams.core.delta import Delta
-from ams.core.downlink import CoordinateControl, DownlinkBudget, RateControl
+from ams.core.downlink import MIN_UPDATE_BYTES, CoordinateControl, RateControl
 from ams.core.layout import IntVector, Layout
 from ams.core.quantiser import Quantiser
 from ams.core.selection import CoordinateSelection, FullSelection, GradientGuidedSelection, selection_named
@@ -27,7 +28,9 @@ class UpdateControl:
 
     def __init__(self, settings: TrainerSettings, layout: Layout, rng: np.random.Generator) -> None:
         self._layout = layout
-        self._budget = DownlinkBudget(settings.downlink_kbps) if settings.downlink_kbps else None
+        self._budget: BitrateBudget | None = None
+        if settings.downlink_kbps:
+            self._budget = BitrateBudget(settings.downlink_kbps, least_bytes=MIN_UPDATE_BYTES)
         self._control = CoordinateControl(layout.size)
         self._rate = RateControl(Quantiser(settings.step_rms, settings.dead_zone))
         self._fixed: CoordinateSelection | None = None

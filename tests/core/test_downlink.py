@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ams.core.bitrate import BURST_S, BitrateBudget
 from ams.core.delta import Delta
-from ams.core.downlink import BURST_S, LEAST_FRACTION, MIN_UPDATE_BYTES, CoordinateControl, DownlinkBudget, RateControl
+from ams.core.downlink import LEAST_FRACTION, MIN_UPDATE_BYTES, CoordinateControl, RateControl
 from ams.core.layout import FloatVector, IntVector, Layout
 from ams.core.patch import Patch
 from ams.core.quantiser import Quantiser
@@ -78,7 +79,7 @@ def test_what_cannot_fit_is_not_sent() -> None:
 
 
 def test_the_budget_fills_with_time_and_is_spent() -> None:
-    budget = DownlinkBudget(kbps=8)  # 1,000 bytes a second
+    budget = BitrateBudget(kbps=8, least_bytes=MIN_UPDATE_BYTES)  # 1,000 bytes a second
     assert budget.grant_bytes(100.0, 10.0) == 10_000
     budget.spend(10_000)
     assert budget.grant_bytes(105.0, 10.0) == 5_000
@@ -88,7 +89,7 @@ def test_the_budget_fills_with_time_and_is_spent() -> None:
 
 
 def test_what_quiet_phases_save_up_is_bounded() -> None:
-    budget = DownlinkBudget(kbps=8)
+    budget = BitrateBudget(kbps=8, least_bytes=MIN_UPDATE_BYTES)
     budget.grant_bytes(0.0, 10.0)
     assert budget.grant_bytes(10_000.0, 10.0) == BURST_S * 1_000
 
