@@ -296,6 +296,16 @@ def test_a_disk_that_fills_up_stops_nothing(started: list[Demo], small_disk: Any
     assert figures["clips"] >= 2
 
 
+def test_services_that_die_end_it_with_the_end_of_their_log(started: list[Demo]) -> None:
+    demo = Demo("--source", QUICK_DUSK, "--port", "0", "--broker", "embedded")
+    started.append(demo)
+    demo.address()
+    subprocess.run(["pkill", "-KILL", "-f", "ams.demo.embedded", "-P", str(demo.process.pid)], check=True)
+    assert demo.process.wait(60) == 2, demo.stderr
+    assert "the services died" in demo.stderr
+    assert "Traceback" not in demo.stderr
+
+
 def test_what_ships_is_small() -> None:
     bundles = [path for name in (TEACHER, STUDENT) for path in name.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in bundles) <= 6 << 20
