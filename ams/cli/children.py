@@ -46,6 +46,8 @@ class Child:
                 env={**os.environ, **environment},
                 start_new_session=True,
             )
+        if nice:
+            _yield_to_others(self._process.pid, nice)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -97,6 +99,16 @@ class Child:
                 self._process.kill()
                 self._process.wait()
         self._reader.join(1.0)
+
+
+def _yield_to_others(pid: int, nice: int) -> None:
+    """Make a niceness hold between sessions, too.
+
+    Linux with autogroups shares the processor out between sessions first and heeds a process's niceness only within
+    its own; each child is a session. Where there are no autogroups, the niceness is enough.
+    """
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(nice))
 
 
 class Children:
