@@ -9,10 +9,12 @@ TORCH_VERSION ?= 2.13.0
 CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 # Options of `make demo`, for example DEMO="--port 9000 --duration 180".
 DEMO ?=
+SEEDS ?= 2000
+START ?= 10000
 KIT ?= $(or $(AMS_KIT),../shared/kit)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup redis demo demo-check models test unit check format bench eval real-video clean
+.PHONY: help setup redis demo demo-check simulate models test unit check format bench eval real-video clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -47,6 +49,9 @@ demo: setup  ## watch a small network learn, live, in the browser: the whole sys
 
 demo-check: setup redis  ## three minutes of the demo, measured against what is promised of it
 	$(BIN)/python -m evaluation.street_world
+
+simulate: setup  ## thousands of seeds of the simulated system: make simulate SEEDS=2000 START=10000
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --start $(START) --jobs 2
 
 models: setup  ## draw, train and judge the networks that ship with the demo: half an hour on 2 cores
 	$(BIN)/python -m evaluation.pretraining

@@ -13,6 +13,10 @@ from ams.core.messages import Clip
 PATIENCE_S = 30.0
 """How long a clip is waited for beyond its time; a device whose spool is full may have dropped it."""
 
+BEHIND_PATIENCE_S = 2.0
+"""The same for a clip that was only told to come behind another. A device with a full spool drops its oldest clip for
+each new one: if each of these were waited for as long as one that was refused itself, nothing would be taken again."""
+
 GAP_S = 0.05
 """A clip that waits for another is to come so long after it."""
 
@@ -25,6 +29,7 @@ class _Expected:
     boot_id: str
     t_ns: int
     due_s: float
+    until_s: float
 
 
 class ClipOrder:
@@ -33,10 +38,12 @@ class ClipOrder:
     def __init__(self) -> None:
         self._expected: dict[str, _Expected] = {}
 
-    def come_back(self, clip: Clip, retry_after_s: float, now_s: float) -> float:
-        """Note that `clip` is told to come back in so many seconds; returns them."""
+    def come_back(self, clip: Clip, retry_after_s: float, now_s: float, *, behind: bool = False) -> float:
+        """Note that `clip` is told to come back in so many seconds; returns them. `behind`: only to keep its place."""
         self._expected.pop(clip.clip_id, None)
-        self._expected[clip.clip_id] = _Expected(clip.boot_id, clip.frames[0].t_ns, now_s + retry_after_s)
+        due_s = now_s + retry_after_s
+        until_s = due_s + (BEHIND_PATIENCE_S if behind else PATIENCE_S)
+        self._expected[clip.clip_id] = _Expected(clip.boot_id, clip.frames[0].t_ns, due_s, until_s)
         if len(self._expected) > MAX_WAITED_FOR:
             del self._expected[next(iter(self._expected))]
         return retry_after_s
@@ -46,7 +53,7 @@ class ClipOrder:
 
         Of captures before a reboot and after it nobody knows the order, and they do not wait for one another.
         """
-        self._expected = {key: item for key, item in self._expected.items() if now_s < item.due_s + PATIENCE_S}
+        self._expected = {key: item for key, item in self._expected.items() if now_s < item.until_s}
         t_ns = clip.frames[0].t_ns
         older = [item for item in self._expected.values() if item.boot_id == clip.boot_id and item.t_ns < t_ns]
         return max(0.0, max(item.due_s for item in older) - now_s) + GAP_S if older else None

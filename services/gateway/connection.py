@@ -258,7 +258,7 @@ class DeviceConnection:
         wait_s = stream.order.wait_s(clip, now_s)
         if wait_s is not None:
             text = "an older clip of this stream was told to come back; it comes first"
-            return nack("order", text, stream.order.come_back(clip, wait_s, now_s))
+            return nack("order", text, stream.order.come_back(clip, wait_s, now_s, behind=True))
         queued = QueuedClip(stream.sid, clip.clip_id, clip.model_dump_json().encode(), payload)
         try:
             admitted = await self._shared.clips.admit(queued, credit=self._settings.credit)

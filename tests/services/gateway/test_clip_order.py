@@ -47,6 +47,29 @@ def test_a_clip_that_does_not_come_is_given_up() -> None:
     assert order.wait_s(clip(2), 2 + PATIENCE_S) is None
 
 
+def test_a_device_that_drops_its_oldest_clips_is_not_kept_out_for_ever() -> None:
+    order = ClipOrder()
+    order.come_back(clip(1), 2.0, now_s=0)  # the broker was away, and this one had to go meanwhile
+    spool = list(range(2, 14))
+    taken, newest = [], 13
+    for second in range(1, 120):
+        if second % 6 == 0:  # a new clip comes, and the oldest has to go for it
+            newest += 1
+            spool = [*spool[1:], newest]
+        for number in list(spool):
+            wait_s = order.wait_s(clip(number), second)
+            if wait_s is None:
+                order.admitted(clip(number))
+                spool.remove(number)
+                taken.append(number)
+            else:
+                order.come_back(clip(number), wait_s, second, behind=True)
+        if len(spool) < 12:
+            break
+    assert taken
+    assert second <= 2 + PATIENCE_S + 6
+
+
 def test_clips_of_another_boot_do_not_wait() -> None:
     order = ClipOrder()
     order.come_back(clip(1), 2.0, now_s=0)

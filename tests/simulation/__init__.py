@@ -1,0 +1,1 @@
+"""A deterministic simulation of device, gateway, labeler and trainer: docs/simulation.md."""
