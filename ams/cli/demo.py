@@ -15,8 +15,6 @@ import signal
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +24,9 @@ import typer
 
 from ams.cli.children import ChildError, Children
 from ams.cli.demo_system import DemoPlan, DemoSystem, describe_redis, enrol, start
+from ams.cli.page_client import PageClient
 from ams.cli.progress import live_line
-from ams.cli.run import selection_options
+from ams.cli.trainer_options import selection_options
 from ams.errors import ConfigError, ModelError
 
 NEEDED_BYTES = 64 << 20
@@ -225,7 +224,7 @@ async def _run(stack: contextlib.ExitStack, wish: _Wish, work: Path) -> bool:
             system = await asyncio.to_thread(start, plan, children, stop.is_set)
             figures: dict[str, Any] = {}
             if system is not None:
-                page = _PageClient(system.page_port)
+                page = PageClient(system.page_port)
                 address = f"http://{'localhost' if plan.host == '127.0.0.1' else plan.host}:{system.page_port}"
                 _say(f"\n    Open {address} and watch the student learn. Ctrl-C ends it.\n")
                 await _watch(wish, children, system, page, stop)
@@ -260,7 +259,7 @@ async def _enrolled(plan: DemoPlan) -> Any:
         await broker.connection.close()
 
 
-async def _watch(wish: _Wish, children: Children, system: DemoSystem, page: _PageClient, stop: asyncio.Event) -> None:
+async def _watch(wish: _Wish, children: Children, system: DemoSystem, page: PageClient, stop: asyncio.Event) -> None:
     """Show the live line until it is time to end. Raises ChildError when a process dies."""
     end_s = time.monotonic() + wish.duration if wish.duration else float("inf")
     with live_line("demo") as show:
@@ -276,7 +275,7 @@ async def _watch(wish: _Wish, children: Children, system: DemoSystem, page: _Pag
         raise system.agent.failure("failed")
 
 
-async def _finish(children: Children, system: DemoSystem, page: _PageClient, stop: asyncio.Event) -> dict[str, Any]:
+async def _finish(children: Children, system: DemoSystem, page: PageClient, stop: asyncio.Event) -> dict[str, Any]:
     """Stop the camera, wait for the scores of its last clips unless interrupted, and sum up."""
     await asyncio.to_thread(system.agent.stop)
     totals: dict[str, Any] = next((m for m in reversed(system.agent.messages) if "frames" in m), {})
@@ -289,28 +288,6 @@ async def _finish(children: Children, system: DemoSystem, page: _PageClient, sto
             await asyncio.sleep(LOOK_S)
         return await page.get("/api/summary", totals)
     return {}
-
-
-class _PageClient:
-    """Asks the page's process what it knows."""
-
-    def __init__(self, port: int) -> None:
-        self._base = f"http://127.0.0.1:{port}"
-        self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open  # never through a proxy
-
-    async def get(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The answer's JSON; with a body it is a POST. Raises ConnectionError."""
-        return await asyncio.to_thread(self._ask, path, body)
-
-    def _ask(self, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-        data = None if body is None else json_module.dumps(body).encode()
-        request = urllib.request.Request(self._base + path, data, {"Content-Type": "application/json"})  # noqa: S310
-        try:
-            with self._open(request, timeout=5) as response:
-                answer: dict[str, Any] = json_module.load(response)
-                return answer
-        except (OSError, urllib.error.URLError, ValueError) as error:
-            raise ConnectionError(str(error)) from error
 
 
 def _say(text: str) -> None:

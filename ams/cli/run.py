@@ -26,6 +26,7 @@ from ams.cli.children import Child, Children
 from ams.cli.devices import hash_of
 from ams.cli.models import ModelsDir
 from ams.cli.progress import live_line
+from ams.cli.trainer_options import selection_options
 from ams.errors import AmsError, BrokerUnavailableError, ConfigError, ModelError
 from ams.ports import Broker
 from ams.run_record import RunRecord, summary
@@ -126,13 +127,6 @@ def run(
         interrupted = asyncio.run(_run(plan, as_json=json, report=report))
     if interrupted:
         raise typer.Exit(130)
-
-
-def selection_options(fraction: float | None, downlink_kbps: float) -> dict[str, object]:
-    """The trainer's settings for a coordinate fraction, or for the downlink's budget to decide."""
-    if fraction is None:
-        return {"downlink_kbps": downlink_kbps}
-    return {"selection": "gradient", "coordinate_fraction": fraction, "downlink_kbps": downlink_kbps}
 
 
 def _check(video: Path, teacher: str, student: str, models_dir: Path, report: Path | None) -> None:
