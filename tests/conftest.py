@@ -17,12 +17,13 @@ from pathlib import Path
 import pytest
 
 from ams.broker.server import RedisServer, find_redis_server
+from tests.e2e.link import why_no_link
 
 # Two processes that each use every core make each other many times slower; tests start processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-NEEDS = ("redis", "chromium", "kit", "gpu", "mount")
+NEEDS = ("redis", "chromium", "kit", "gpu", "mount", "netns")
 
 
 def _kit() -> Path | None:
@@ -67,6 +68,8 @@ def _absent(need: str) -> str | None:
         return "no kit of real videos and models (set AMS_KIT)"
     if need == "mount" and not _can_mount():
         return "no right to mount a small file system (needs root)"
+    if need == "netns":
+        return why_no_link()
     if need == "gpu" and not _has_cuda():
         return "no CUDA device"
     return None
