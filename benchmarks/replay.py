@@ -74,7 +74,7 @@ def replay(
             continue
         held = np.flatnonzero((trace.times_s < now_s) & (trace.times_s >= now_s - HORIZON_S))
         phase = DistillationPhase(student, optimizer, selection, PhaseSettings(steps=steps, batch=batch, lr=lr))
-        wanted = phase.run(device, _batches(trace, held, rng, steps, batch))
+        wanted = phase.run(sending.origin(device), _batches(trace, held, rng, steps, batch))
         update = sending.send(device, wanted)
         device = update.weights
         sizes.append(update.bytes)

@@ -45,6 +45,10 @@ class Sender(Protocol):
         """Which coordinates the phase at `now_s` may change; None: there is no phase."""
         ...
 
+    def origin(self, device: IntVector) -> IntVector:
+        """Where the phase trains from, given the device's weights."""
+        ...
+
     def send(self, start: IntVector, wanted: PhaseResult) -> Update:
         """The update from the device's weights towards what the phase wants."""
         ...
@@ -56,6 +60,10 @@ class Nothing:
     def begin(self, now_s: float) -> CoordinateSelection | None:  # noqa: ARG002
         """None."""
         return None
+
+    def origin(self, device: IntVector) -> IntVector:
+        """Never asked."""
+        return device
 
     def send(self, start: IntVector, wanted: PhaseResult) -> Update:  # noqa: ARG002
         """Never asked."""
@@ -72,6 +80,10 @@ class Paper:
     def begin(self, now_s: float) -> CoordinateSelection | None:  # noqa: ARG002
         """See `Sender`."""
         return FullSelection() if self.fraction >= 1 else GradientGuidedSelection(self.fraction)
+
+    def origin(self, device: IntVector) -> IntVector:
+        """The device's weights."""
+        return device
 
     def send(self, start: IntVector, wanted: PhaseResult) -> Update:
         """See `Sender`."""
@@ -94,6 +106,10 @@ class Ours:
     def begin(self, now_s: float) -> CoordinateSelection | None:
         """See `Sender`."""
         return self._control.begin(now_s, INTERVAL_S)
+
+    def origin(self, device: IntVector) -> IntVector:
+        """See `Sender`."""
+        return self._control.origin(device)
 
     def send(self, start: IntVector, wanted: PhaseResult) -> Update:
         """See `Sender`."""

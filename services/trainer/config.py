@@ -36,6 +36,12 @@ class TrainerSettings(BaseSettings):
     step_rms: float = Field(
         default=2.0, ge=0, le=8, description="Finest quantiser step, as a multiple of the RMS change of a tensor."
     )
+    carry: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of what quantising lost that the next phase trains on from, where all weights are trained.",
+    )
     dead_zone: float = Field(
         default=0.5, ge=0.5, le=2, description="Share of a quantiser step below which a change is not sent."
     )

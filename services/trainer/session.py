@@ -203,7 +203,8 @@ class Session:
             self.updates.begin(now_s, self.interval.interval_s),
             PhaseSettings(steps=self.settings.steps, batch=self.settings.batch, lr=self.settings.learning_rate),
         )
-        result = phase.run(start, self._frames_of(batches), should_stop=should_stop)
+        origin = self.updates.origin(start)
+        result = phase.run(origin, self._frames_of(batches), should_stop=should_stop)
         if len(result.losses) < len(batches):
             return None
         delta = self.updates.fit(start, result, self.publisher.size_of)

@@ -1,13 +1,17 @@
 """Updates of one session: which weights the next phase may change, and what of its change is sent.
 
 With the selection `auto`, the downlink's budget decides both: how many coordinates, gradient-guided, and how coarse
-their change. With one of the paper's selections the coordinate fraction is fixed; a budget then only coarsens. Knows no
-versions and no broker.
+their change. With one of the paper's selections the coordinate fraction is fixed; a budget then only coarsens.
+
+Where all weights are trained, part of what quantising lost is carried over: the next phase trains from the device's
+weights plus that part. Where only some are, it is dropped; those that the next phase may not change could not be sent.
+Knows no versions and no broker.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,8 +27,16 @@ from services.trainer.config import TrainerSettings
 AUTO = "auto"
 
 
+@dataclass(frozen=True, eq=False)
+class _Left:
+    """What an update left undone, [P] in grid units, beside the weights `after` that it led to."""
+
+    after: IntVector
+    undone: IntVector
+
+
 class UpdateControl:
-    """`begin` a phase, `fit` its result, say what was `sent`; in this order."""
+    """`begin` a phase, train from its `origin`, `fit` its result, say what was `sent`; in this order."""
 
     def __init__(self, settings: TrainerSettings, layout: Layout, rng: np.random.Generator) -> None:
         self._layout = layout
@@ -40,6 +52,9 @@ class UpdateControl:
                 settings.selection, fraction=settings.coordinate_fraction, sizes=sizes, rng=rng
             )
         self._granted: int | None = None
+        self._carry = settings.carry
+        self._left: _Left | None = None
+        self._pending: _Left | None = None
         self.fraction = 1.0 if self._fixed is None else settings.coordinate_fraction
 
     def begin(self, now_s: float, interval_s: float) -> CoordinateSelection:
@@ -54,6 +69,17 @@ class UpdateControl:
             self.fraction = self._control.fraction_for(int(self._budget.kbps * 125 * interval_s))
         return FullSelection() if self.fraction >= 1 else GradientGuidedSelection(self.fraction)
 
+    def origin(self, device: IntVector) -> IntVector:
+        """Where the phase trains from, [P]: the device's weights, and part of what the last update left undone.
+
+        What was left is good for one phase, and only while the device has what that update led to.
+        """
+        left, self._left = self._left, None
+        if left is None or self.fraction < 1 or not np.array_equal(left.after, device):
+            return device
+        origin: IntVector = device + np.rint(self._carry * left.undone).astype(np.int32)
+        return origin
+
     def fit(self, start: IntVector, wanted: PhaseResult, size_of: Callable[[Delta], int]) -> Delta:
         """What of a phase's change is to be sent; `size_of` gives the bytes of an encoded change.
 
@@ -63,9 +89,14 @@ class UpdateControl:
             start, wanted.weights, wanted.mask, self._layout, budget_bytes=self._granted, size_of=size_of
         )
         self._control.learn(self.fraction, finest_bytes)
+        self._pending = None
+        if self._carry and self.fraction >= 1:
+            after = delta.added_to(start).astype(np.int32, copy=False)
+            self._pending = _Left(after, self._layout.to_grid(wanted.weights) - after)
         return delta
 
     def sent(self, update_bytes: int) -> None:
         """An update of so many bytes was published."""
+        self._left, self._pending = self._pending, None
         if self._budget is not None:
             self._budget.spend(update_bytes)
