@@ -31,6 +31,9 @@ BYTES_PER_WEIGHT = 0.14
 EXPONENT = 0.7
 """Bytes grow like gamma to this power: the fewer weights may change, the more each of them does."""
 
+ALL_FROM = 0.6
+"""A larger gamma becomes 1: with all weights trained, what a slightly coarser step loses can be carried over."""
+
 LEAST_FRACTION = 0.01
 SMOOTHING = 0.5
 """Share of the way, on a logarithmic scale, that one phase's size moves the estimate."""
@@ -49,7 +52,8 @@ class CoordinateControl:
     def fraction_for(self, budget_bytes: int) -> float:
         """The coordinate fraction whose update should take `budget_bytes`."""
         ratio = budget_bytes / (self.bytes_per_weight * self.weights)
-        return float(min(1.0, max(LEAST_FRACTION, ratio ** (1 / EXPONENT))))
+        fraction = float(max(LEAST_FRACTION, ratio ** (1 / EXPONENT)))
+        return 1.0 if fraction >= ALL_FROM else fraction
 
     def learn(self, fraction: float, finest_bytes: int) -> None:
         """Note the bytes of an update at the finest step, of a phase that might change this share of the weights."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ams.core.bitrate import BURST_S, BitrateBudget
 from ams.core.delta import Delta
-from ams.core.downlink import LEAST_FRACTION, MIN_UPDATE_BYTES, CoordinateControl, RateControl
+from ams.core.downlink import ALL_FROM, LEAST_FRACTION, MIN_UPDATE_BYTES, CoordinateControl, RateControl
 from ams.core.layout import FloatVector, IntVector, Layout
 from ams.core.patch import Patch
 from ams.core.quantiser import Quantiser
@@ -104,6 +104,13 @@ def test_gamma_is_learned_from_the_sizes_of_updates() -> None:
         fraction = control.fraction_for(10_000)
         control.learn(fraction, size(fraction))
     assert size(control.fraction_for(10_000)) == pytest.approx(10_000, rel=0.02)
+
+
+def test_a_gamma_near_one_is_one() -> None:
+    control = CoordinateControl(100_000)
+    fractions = [control.fraction_for(kilobytes * 1_000) for kilobytes in range(1, 20)]
+    assert sorted(fractions) == fractions
+    assert not [fraction for fraction in fractions if ALL_FROM <= fraction < 1]
 
 
 def test_gamma_stays_within_its_bounds() -> None:
